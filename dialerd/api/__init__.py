@@ -1,0 +1,1 @@
+"""The Campaigns REST and SSE API, on aiohttp."""

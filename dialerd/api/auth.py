@@ -1,0 +1,158 @@
+"""Who a request comes from: bearer keys (RFC 6750), checked once and remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from dialerd.api.problems import RATE_LIMITED, UNAUTHORIZED, refuse
+from dialerd.clock import Clock
+from dialerd.store import keys
+from dialerd.store.db import Store
+from dialerd.store.keys import Principal, Role, StoredKey
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+REMEMBER_SECONDS = 60.0
+"""How long a key is taken without asking the store: a deleted key dies within this."""
+_REMEMBERED = 10_000
+_ADDRESSES = 10_000
+_MINUTE = 60.0
+_AT_ONCE = 2  # checks of some 50 ms of CPU and 16 MB each
+_LONGEST_KEY = 512
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
+
+
+def may(principal: Principal, role: Role) -> bool:
+    """Whether a key's role includes another; a system key stands beside the tenants' roles and includes none."""
+    if principal.role is Role.SYSTEM or role is Role.SYSTEM:
+        return principal.role is role
+    return _RANK[principal.role] >= _RANK[role]
+
+
+@dataclass(slots=True)
+class _Known:
+    key: StoredKey
+    until: float
+
+
+class Doorkeeper:
+    """Checks keys. A good one costs its scrypt digest once; bad ones are counted per remote address."""
+
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics, failures_per_minute: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+        self._failures = _Failures(clock, failures_per_minute)
+        self._checks = asyncio.Semaphore(_AT_ONCE)
+
+    async def principal(self, raw: web.Request) -> Principal:
+        """Who sent the request. Raises Rejected: ``unauthorized``, ``rate_limited``."""
+        shown = _bearer(raw.headers.get("Authorization", ""))
+        if shown is None:
+            raise refuse(UNAUTHORIZED, headers=_CHALLENGE)
+        digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
+        if (principal := await self._remembered(digest)) is not None:
+            return principal
+        origin = _origin(raw.remote)
+        self._failures.check(origin)
+        async with self._checks:
+            # Others from there may have failed, or this very key may have been found good, while this one waited.
+            self._failures.check(origin)
+            if (principal := await self._remembered(digest)) is not None:
+                return principal
+            key = await self._checked(shown)
+        if key is None:
+            self._failures.add(origin)
+            self._metrics.logins_failed.inc()
+            log.warning("login_failed", remote=raw.remote)
+            raise refuse(UNAUTHORIZED, headers=_CHALLENGE)
+        self._remember(digest, key)
+        return key.principal
+
+    async def _remembered(self, digest: bytes) -> Principal | None:
+        known = self._known.get(digest)
+        if known is None:
+            return None
+        if self._clock.mono() < known.until:
+            return known.key.principal
+        # The digest was checked before; whether the key still stands is a cheap question.
+        async with self._store.read() as conn:
+            standing = await keys.get(conn, known.key.principal.key_id)
+        if standing != known.key:
+            self._known.pop(digest, None)
+            return None
+        self._remember(digest, standing)
+        return standing.principal
+
+    async def _checked(self, shown: str) -> StoredKey | None:
+        parts = keys.split(shown)
+        if parts is None:
+            return None
+        key_id, secret = parts
+        async with self._store.read() as conn:
+            key = await keys.get(conn, key_id)
+        if key is None:
+            return None
+        with self._clock.hold():
+            return key if await asyncio.to_thread(key.fits, secret) else None
+
+    def _remember(self, digest: bytes, key: StoredKey) -> None:
+        self._known[digest] = _Known(key, self._clock.mono() + REMEMBER_SECONDS)
+        self._known.move_to_end(digest)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+class _Failures:
+    """Failed logins per remote address, in windows of a minute. The table is bounded: the oldest window goes first."""
+
+    def __init__(self, clock: Clock, most: int) -> None:
+        self._clock = clock
+        self._most = most
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def check(self, origin: str) -> None:
+        """Raises Rejected (``rate_limited``) where there were too many."""
+        begun, count = self._counts.get(origin, (0.0, 0))
+        left = begun + _MINUTE - self._clock.mono()
+        if count >= self._most and left > 0:
+            wait = {"Retry-After": str(math.ceil(left))}
+            raise refuse(RATE_LIMITED, "too many failed logins from this address", wait)
+
+    def add(self, origin: str) -> None:
+        now = self._clock.mono()
+        begun, count = self._counts.get(origin, (now, 0))
+        if begun + _MINUTE <= now:
+            begun, count = now, 0
+            self._counts.pop(origin, None)
+        self._counts[origin] = (begun, count + 1)
+        if len(self._counts) > _ADDRESSES:
+            self._counts.popitem(last=False)
+
+
+def _bearer(header: str) -> str | None:
+    scheme, _, credentials = header.partition(" ")
+    shown = credentials.strip()
+    return shown if scheme.lower() == "bearer" and 0 < len(shown) <= _LONGEST_KEY else None
+
+
+def _origin(remote: str | None) -> str:
+    """The address that failures are counted by: an IPv6 host has a whole /64 to come from."""
+    try:
+        address = ipaddress.ip_address((remote or "").partition("%")[0])
+    except ValueError:
+        return remote or ""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

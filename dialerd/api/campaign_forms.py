@@ -1,0 +1,134 @@
+"""The body that makes a campaign: one JSON object, or a form whose values are its fields."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, get_origin
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from dialerd.api.bodies import JSON, JsonBody, expect_media
+from dialerd.api.context import Limits
+from dialerd.api.fields import Description, In, Name, control_characters, field_errors
+from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
+from dialerd.api.problems import unfit
+from dialerd.api.strict_json import parse
+from dialerd.api.uploads import OnInvalid, form_upload
+from dialerd.core.settings import CampaignSettings
+from dialerd.dispatch.errors import FieldError, Rejected
+from dialerd.dispatch.requests import Upload
+
+_OWN = ("name", "description", "agent_id")
+_LISTS = frozenset(name for name, field in CampaignSettings.model_fields.items() if get_origin(field.annotation) is tuple)
+_OBJECTS = frozenset(
+    name for name, field in CampaignSettings.model_fields.items() if get_origin(field.annotation) is dict
+)
+
+
+class CampaignIn(In):
+    """A new campaign. ``agent_id`` may be left out where the tenant has a default agent."""
+
+    name: Name
+    description: Description | None = None
+    agent_id: str | None = None
+    settings: CampaignSettings = CampaignSettings()
+
+
+@dataclass(frozen=True, slots=True)
+class NewCampaignRequest:
+    """What was asked for, in either form."""
+
+    campaign: CampaignIn
+    upload: Upload | None = None
+    flat: frozenset[str] = frozenset()
+    """The settings that came as form values of their own names."""
+
+    def settings_over(self, defaults: Mapping[str, Any]) -> CampaignSettings:
+        """The settings, over the tenant's defaults. Raises Rejected where only together they do not fit."""
+        given = self.campaign.settings.model_dump(mode="json", exclude_unset=True)
+        try:
+            return CampaignSettings.model_validate({**defaults, **given})
+        except ValidationError as error:
+            raise unfit(field_errors(error, prefix="settings")) from None
+
+    def place_of(self, setting: str) -> str:
+        """Where the client sent a setting."""
+        return setting if setting in self.flat else f"settings.{setting}"
+
+
+class CampaignBody:
+    """Reads both forms of a new campaign."""
+
+    def __init__(self, model: type[CampaignIn]) -> None:
+        self._json = JsonBody(model)
+
+    @property
+    def media(self) -> dict[str, type[BaseModel] | None]:
+        return {**self._json.media, MULTIPART: None}
+
+    @contextlib.asynccontextmanager
+    async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[NewCampaignRequest]:
+        if expect_media(raw, (JSON, MULTIPART)) == JSON:
+            yield NewCampaignRequest(await self._json.parse(raw, limits))
+            return
+        async with read_form(raw, limits) as form:
+            yield _from_form(form)
+
+
+def _from_form(form: Form) -> NewCampaignRequest:
+    values = dict(form.values)
+    on_invalid = values.pop("on_invalid", None)
+    whole = _json_object("settings", values.pop("settings", "{}"))
+    own = {name: values.pop(name) for name in _OWN if name in values}
+    known = {name: value for name, value in values.items() if name in CampaignSettings.model_fields}
+    errors = [FieldError(name, "is not a known field") for name in values.keys() - known.keys()]
+    errors += [FieldError(name, "is in the settings, too") for name in known.keys() & whole.keys()]
+    if FILE_PART in form.names and form.file is None:
+        errors.append(FieldError(FILE_PART, "must be a file"))
+    if errors:
+        raise unfit(sorted(errors, key=lambda each: each.field))
+    flat = {name: _setting(name, value) for name, value in known.items()}
+    body = {**own, "settings": whole | flat}
+    try:
+        campaign = CampaignIn.model_validate(body)
+    except ValidationError as error:
+        raise unfit(_flattened(field_errors(error), flat)) from None
+    if unclean := list(control_characters(body)):
+        raise unfit(_flattened(unclean, flat))
+    return NewCampaignRequest(campaign, form_upload(form, OnInvalid.of(on_invalid)), frozenset(flat))
+
+
+def _setting(name: str, value: str) -> Any:
+    """A setting's form value: lists may be JSON or separated by commas, objects are JSON, the rest is as it is."""
+    if name in _OBJECTS:
+        return _json_object(name, value)
+    if name in _LISTS:
+        return _json(name, value) if value.lstrip().startswith("[") else [each.strip() for each in value.split(",")]
+    return value
+
+
+def _json_object(name: str, text: str) -> dict[str, Any]:
+    value = _json(name, text)
+    if not isinstance(value, dict):
+        raise unfit([FieldError(name, "must be a JSON object")])
+    return value
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return parse(text.encode())
+    except Rejected:
+        raise unfit([FieldError(name, "must be JSON")]) from None
+
+
+def _flattened(errors: list[FieldError], flat: Mapping[str, Any]) -> list[FieldError]:
+    """Name a setting as it was sent."""
+    found = []
+    for each in errors:
+        inner = each.field.removeprefix("settings.")
+        sent_flat = inner.partition(".")[0] in flat and inner != each.field
+        found.append(FieldError(inner, each.message) if sent_flat else each)
+    return found

@@ -1,0 +1,82 @@
+"""What a handler works with: the daemon's parts, the bounds of a request, and the request itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from aiohttp import web
+
+from dialerd.api.problems import Code, refuse
+from dialerd.clock import Clock, read_id
+from dialerd.core.model import Tenant
+from dialerd.dispatch.control import Control
+from dialerd.dispatch.feed import Feed
+from dialerd.store.db import Store
+from dialerd.store.keys import Principal
+from dialerd.telemetry.metrics import Metrics
+
+Q = TypeVar("Q")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The bounds of what a client may send, hold open, or leave unread."""
+
+    json_bytes: int = 8 * 2**20
+    """The largest JSON body: it is held in memory."""
+    upload_bytes: int = 256 * 2**20
+    """The largest contact list, as CSV, NDJSON or multipart: it is spooled to a file."""
+    form_value_bytes: int = 64 * 2**10
+    form_parts: int = 100
+    body_seconds: float = 30.0
+    """How long a JSON body may take, and how long an upload may pause."""
+    upload_seconds: float = 3600.0
+    """How long an upload may take as a whole."""
+    heartbeat_seconds: float = 15.0
+    """Between two comments on an event stream that has nothing to tell."""
+    stream_pause_seconds: float = 0.1
+    """Events that come this close together travel in one write."""
+    stream_buffer_bytes: int = 256 * 2**10
+    """What may wait in memory for a client that does not read."""
+    drain_seconds: float = 30.0
+    """How long that client may leave it unread before it is dropped."""
+    streams: int = 5000
+    """Event streams open at once."""
+    failed_logins_per_minute: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The parts of the daemon that the handlers use."""
+
+    store: Store
+    control: Control
+    feed: Feed
+    tenants: Mapping[str, Tenant]
+    metrics: Metrics
+    clock: Clock
+    limits: Limits = Limits()
+    applications: frozenset[str] = frozenset()
+    """The dialplan applications that an agent may name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request(Generic[Q, B]):
+    """A request that is authenticated, allowed and understood."""
+
+    api: Api
+    principal: Principal
+    tenant: Tenant
+    query: Q
+    body: B
+    raw: web.Request
+
+    def path_id(self, name: str, missing: Code) -> int:
+        """The row's id that the path names. One that never was an id is the same 404 as one that is not there."""
+        number = read_id(self.raw.match_info[name])
+        if number is None:
+            raise refuse(missing)
+        return number

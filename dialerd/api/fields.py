@@ -1,0 +1,116 @@
+"""The types that the API's models share, and how values that do not fit are told."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Generic, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from dialerd.api.problems import unfit
+from dialerd.dispatch.errors import FieldError
+
+M = TypeVar("M", bound=BaseModel)
+T = TypeVar("T", bound=BaseModel)
+
+# C0, DEL, C1 and the line separators; none of them has a place in a name, and some end a header on the PBX's wire.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+CONTROL_MESSAGE = "must not hold line breaks or other control characters"
+
+
+def _written(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_written)]
+Description = Annotated[str, StringConstraints(max_length=2000)]
+
+
+class In(BaseModel):
+    """A body or a query: what is not understood is an error, not silently left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Out(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoQuery(In):
+    """No query parameters."""
+
+
+class Window(In):
+    """Which part of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+    after: str | None = None
+    """``next`` of the part before: cheaper than a large offset."""
+
+
+class Listing(Out, Generic[T]):
+    """A part of a list."""
+
+    data: list[T]
+    limit: int
+    offset: int
+    total: int
+    next: str | None
+    """To be sent as ``after`` for the part that follows; null at the end."""
+
+    @classmethod
+    def of(cls, items: list[T], window: Window, total: int, ids: list[str]) -> Self:
+        """Make the part from one item more than was asked for, where there is one. ``ids`` are the items' cursors."""
+        more = len(items) > window.limit
+        return cls(
+            data=items[: window.limit],
+            limit=window.limit,
+            offset=window.offset,
+            total=total,
+            next=ids[window.limit - 1] if more else None,
+        )
+
+
+def validate(model: type[M], value: Any, *, prefix: str = "") -> M:
+    """Make a model of a value. Raises Rejected, naming every field that does not fit."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise unfit(field_errors(error, prefix=prefix)) from None
+
+
+def field_errors(error: ValidationError, *, prefix: str = "") -> list[FieldError]:
+    """The fields that do not fit, by their path in the body."""
+    found = []
+    for each in error.errors(include_url=False, include_input=False):
+        path = [str(part) for part in each["loc"]]
+        message = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            message = "is not a known field"
+        elif each["type"] == "missing":
+            message = "is required"
+        found.append(FieldError(".".join(filter(None, [prefix, *path])), message))
+    return found
+
+
+def control_characters(value: Any, path: str = "") -> Iterator[FieldError]:
+    """The texts inside a JSON value, names of keys included, that hold control characters."""
+    if isinstance(value, str):
+        if _CONTROL.search(value):
+            yield FieldError(path, CONTROL_MESSAGE)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            shown = _CONTROL.sub("?", key[:100])
+            below = f"{path}.{shown}" if path else shown
+            if _CONTROL.search(key):
+                yield FieldError(below, CONTROL_MESSAGE)
+            yield from control_characters(each, below)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from control_characters(each, f"{path}.{index}")

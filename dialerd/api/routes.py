@@ -1,0 +1,59 @@
+"""The registry of routes: each declares all that the contract says of it, and nothing is served beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dialerd.api.context import Limits, Request
+from dialerd.api.problems import Code
+from dialerd.store.keys import Role
+
+PREFIX = "/api/v1"
+
+Q = TypeVar("Q", bound=BaseModel)
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
+
+
+class Body(Protocol[B_co]):
+    """How a request's body is read."""
+
+    @property
+    def media(self) -> dict[str, type[BaseModel] | None]:
+        """The media types that are understood, each with its model where it is JSON or a form."""
+
+    def open(self, raw: web.Request, limits: Limits) -> AbstractAsyncContextManager[B_co]:
+        """Read the body; what it left on disk is removed at the end of the block. Raises Rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Generic[Q, B]):
+    """One method on one path."""
+
+    method: str
+    path: str
+    """Below /api/v1, with ``{names}`` for what varies."""
+    role: Role
+    """The least role that may call it."""
+    handler: Callable[[Request[Q, B]], Awaitable[BaseModel | web.StreamResponse | None]]
+    query: type[Q]
+    body: Body[B]
+    answers: type[BaseModel] | None
+    """The model of the answer; None where there is no body, or no JSON."""
+    status: int = 200
+    codes: tuple[Code, ...] = ()
+    """What it may answer beside :data:`dialerd.api.problems.COMMON`."""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").strip().partition("\n")[0]
+
+
+AnyRoute = Route[Any, Any]

@@ -1,0 +1,163 @@
+"""The command line. Each command imports what it needs when it runs, so that none waits for the others' libraries."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from dialerd import __version__
+
+if TYPE_CHECKING:
+    from dialerd.config import Config, Problem
+
+_BAD_CONFIG = 2
+_FAILED = 1
+# Written out, not taken from the store: --help must not wait for SQLAlchemy. A test holds the two together.
+ROLES = ("viewer", "operator", "admin", "system")
+
+_config_option = click.option(
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("/etc/dialerd/dialerd.toml"),
+    show_default=True,
+    help="The configuration file. Variables such as DIALERD_STORE__URL override it.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dialerd", message="%(prog)s %(version)s")
+def main() -> None:
+    """An outbound dialing daemon for Asterisk and FreeSWITCH."""
+
+
+@main.command()
+@_config_option
+def serve(path: Path) -> None:
+    """Run the daemon until it is told to stop (SIGTERM or Ctrl-C)."""
+    config = _load(path)
+
+    import structlog
+
+    from dialerd import config as configuration
+    from dialerd import service
+    from dialerd.clock import SystemClock
+    from dialerd.telemetry import logs
+
+    logging = config.logging
+    logs.configure(logging.level, logging.format, SystemClock(), full_numbers=logging.full_numbers)
+    log = structlog.get_logger(__name__)
+    for key, message in configuration.warnings(config):
+        log.warning("config_warning", config_key=key, message=message)
+    sys.exit(asyncio.run(service.serve(config)))
+
+
+@main.command("check-config")
+@_config_option
+def check_config(path: Path) -> None:
+    """Check the configuration; tell everything that is wrong with it (exit status 2)."""
+    config = _load(path)
+
+    from dialerd import config as configuration
+
+    for problem in configuration.warnings(config):
+        click.echo(f"warning: {_shown(problem)}", err=True)
+    click.echo("ok")
+
+
+@main.command()
+@_config_option
+def migrate(path: Path) -> None:
+    """Create the store, or bring it to this version's schema. Stop the daemon first."""
+    config = _load(path)
+
+    from dialerd.store.errors import StoreError
+    from dialerd.store.migrate import migrate as migrate_store
+
+    try:
+        revision = migrate_store(config.store.url)
+    except StoreError as error:
+        _fail(str(error))
+    click.echo(f"the store is at schema {revision}")
+
+
+@main.group()
+def keys() -> None:
+    """Keys of the API."""
+
+
+@keys.command("create")
+@_config_option
+@click.option("--tenant", help="The tenant that the key belongs to. Not for a system key.")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
+@click.option("--name", default="command line", show_default=True, help="What the list of keys will call it.")
+def create_key(path: Path, tenant: str | None, role: str, name: str) -> None:
+    """Make a key and print it, alone, on standard output. It is never shown again.
+
+    The daemon may run meanwhile. A store that is not there yet is created.
+    """
+    config = _load(path)
+    _check_tenant(config, tenant, role)
+
+    from dialerd.store.errors import StoreError
+
+    try:
+        key = asyncio.run(_create_key(config, tenant, role, name))
+    except StoreError as error:
+        _fail(str(error))
+    click.echo(key)
+
+
+async def _create_key(config: Config, tenant: str | None, role: str, name: str) -> str:
+    from dialerd.clock import SystemClock
+    from dialerd.store import keys as stored_keys
+    from dialerd.store.db import Store
+    from dialerd.store.migrate import is_new
+    from dialerd.store.migrate import migrate as migrate_store
+    from dialerd.telemetry.metrics import Metrics
+
+    if is_new(config.store.url):
+        migrate_store(config.store.url)
+    store = Store(config.store.url, SystemClock(), Metrics())
+    try:
+        await store.open()
+        return await stored_keys.create(store, tenant, stored_keys.Role(role), name)
+    finally:
+        await store.close()
+
+
+def _check_tenant(config: Config, tenant: str | None, role: str) -> None:
+    if role == "system":
+        if tenant is not None:
+            raise click.UsageError("a system key belongs to no tenant; leave --tenant out")
+    elif tenant is None:
+        raise click.UsageError("--tenant is missing; only a system key belongs to none")
+    elif tenant not in config.tenant:
+        known = ", ".join(config.tenant) or "none"
+        raise click.UsageError(f"there is no tenant {tenant!r} in the configuration; there are: {known}")
+
+
+def _load(path: Path) -> Config:
+    """Load the configuration, or end the process with every problem on standard error."""
+    from dialerd.config import ConfigError, load
+
+    try:
+        return load(path, os.environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            click.echo(_shown(problem), err=True)
+        sys.exit(_BAD_CONFIG)
+
+
+def _shown(problem: Problem) -> str:
+    return ": ".join(problem)
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"dialerd: {message}", err=True)
+    sys.exit(_FAILED)

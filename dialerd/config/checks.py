@@ -1,0 +1,124 @@
+"""Checks of one table against another. They read the raw tables, so that an error elsewhere in the file hides none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dialerd.config.keys import KeyPath, did_you_mean, show
+from dialerd.config.models import Config
+from dialerd.config.problems import Problem
+from dialerd.core import phone
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_Table = Mapping[str, Any]
+ReadFile = Callable[[Path], str]
+"""Reads a whole file as text; raises OSError or UnicodeDecodeError."""
+
+
+def cross_check(data: _Table) -> Iterator[Problem]:
+    """Find references to nothing, and keys that need or exclude each other."""
+    for name, pbx in _tables(data, "pbx"):
+        yield from _check_login(name, pbx)
+    pbxs = _names(data, "pbx")
+    for name, trunk in _tables(data, "trunk"):
+        if isinstance(pbx_name := trunk.get("pbx"), str) and pbx_name not in pbxs:
+            yield show(("trunk", name, "pbx")), f"names no [pbx.…]: {pbx_name!r}{did_you_mean(pbx_name, pbxs)}"
+    trunks = _names(data, "trunk")
+    for name, tenant in _tables(data, "tenant"):
+        yield from _check_tenant(name, tenant, trunks)
+
+
+def _check_login(name: str, pbx: _Table) -> Iterator[Problem]:
+    driver = pbx.get("driver")
+    if driver == "freeswitch":
+        yield show(("pbx", name, "driver")), "is not supported by this version yet: 'freeswitch'"
+    if driver in ("asterisk", "freeswitch") and not {"secret", "secret_file"} & pbx.keys():
+        yield show(("pbx", name, "secret")), "is missing; give it, or secret_file"
+    if driver == "asterisk" and "username" not in pbx:
+        yield show(("pbx", name, "username")), "is missing"
+    if "secret" in pbx and "secret_file" in pbx:
+        yield show(("pbx", name, "secret_file")), "is given beside secret; give one of them"
+    if isinstance(secret := pbx.get("secret"), str) and (not secret or _CONTROL.search(secret)):
+        yield show(("pbx", name, "secret")), "must be one line, and not empty"
+    if driver in ("asterisk", "freeswitch") and "simulated" in pbx:
+        yield show(("pbx", name, "simulated")), 'is for driver = "simulated" only'
+
+
+def _check_tenant(name: str, tenant: _Table, trunks: list[str]) -> Iterator[Problem]:
+    own = _texts(tenant.get("trunks"))
+    for index, trunk in own:
+        path = show(("tenant", name, "trunks", index))
+        if trunk not in trunks:
+            yield path, f"names no [trunk.…]: {trunk!r}{did_you_mean(trunk, trunks)}"
+        elif trunk in [earlier for _, earlier in own[:index]]:
+            yield path, f"is there twice: {trunk!r}"
+    settings = tenant.get("settings")
+    if not isinstance(settings, dict):
+        return
+    for index, trunk in _texts(settings.get("trunks")):
+        if trunk not in [known for _, known in own]:
+            yield show(("tenant", name, "settings", "trunks", index)), f"is no trunk of this tenant: {trunk!r}"
+    for index, caller_id in _texts(settings.get("caller_ids")):
+        try:
+            phone.digits(caller_id)
+        except ValueError as error:
+            yield show(("tenant", name, "settings", "caller_ids", index)), str(error)
+
+
+def prefer_environment(data: dict[str, Any], origin: Mapping[KeyPath, str]) -> None:
+    """Let a ``secret`` or ``secret_file`` of the environment replace the other one of the file."""
+    for name, _ in _tables(data, "pbx"):
+        ours = [key for key in ("secret", "secret_file") if ("pbx", name, key) in origin]
+        if len(ours) == 1:
+            data["pbx"][name].pop("secret_file" if ours == ["secret"] else "secret", None)
+
+
+def read_secrets(data: dict[str, Any], base: Path, read: ReadFile) -> Iterator[Problem]:
+    """Put each ``secret_file``'s only line in its ``secret``. A relative path starts at the configuration's folder."""
+    for name, pbx in _tables(data, "pbx"):
+        file = pbx.get("secret_file")
+        if not isinstance(file, str) or "secret" in pbx:
+            continue
+        path = show(("pbx", name, "secret_file"))
+        try:
+            secret = read(base / file).rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+            yield path, f"cannot be read: {reason}"
+            continue
+        if not secret or _CONTROL.search(secret):
+            yield path, "must hold one line, and not an empty one"
+        data["pbx"][name]["secret"] = secret
+
+
+def warnings(config: Config) -> list[Problem]:
+    """Tell what is allowed and yet most likely not meant."""
+    found: list[Problem] = []
+    for name, trunk in config.trunk.items():
+        pbx = config.pbx[trunk.pbx]
+        for limit in ("max_calls_per_second", "max_channels"):
+            if getattr(trunk, limit) > getattr(pbx, limit):
+                found.append((show(("trunk", name, limit)), f"is above that of pbx.{trunk.pbx}, which binds"))
+        if not any(name in tenant.trunks for tenant in config.tenant.values()):
+            found.append((show(("trunk", name)), "belongs to no tenant: nothing is dialled through it"))
+    for name in config.pbx.keys() - {trunk.pbx for trunk in config.trunk.values()}:
+        found.append((show(("pbx", name)), "has no trunk: nothing is dialled through it"))
+    if not config.tenant:
+        found.append(("tenant", "there is none: nobody can have a key"))
+    return found
+
+
+def _tables(data: _Table, section: str) -> list[tuple[str, _Table]]:
+    tables = data.get(section)
+    return [(k, v) for k, v in tables.items() if isinstance(v, dict)] if isinstance(tables, dict) else []
+
+
+def _names(data: _Table, section: str) -> list[str]:
+    return [name for name, _ in _tables(data, section)]
+
+
+def _texts(value: Any) -> list[tuple[int, str]]:
+    return [(i, v) for i, v in enumerate(value) if isinstance(v, str)] if isinstance(value, list) else []

@@ -1,0 +1,229 @@
+"""The configuration as frozen models: every key, its unit, its default and its own bounds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Strict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from dialerd.core import model, phone
+from dialerd.core.settings import CampaignSettings
+from dialerd.pbx.callees import SimulatedSettings
+
+_LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
+_SQLITE_FILE = re.compile(r"sqlite:///.*[^/]")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_APPLICATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+HOME_PORT = {"asterisk": 5038, "freeswitch": 8021, "simulated": 0}
+"""The port of each driver's control link where the configuration names none (manager.conf, event_socket.conf)."""
+
+
+def _listen(value: str) -> str:
+    found = _LISTEN.fullmatch(value)
+    if not found or int(found["port"]) > 65535:
+        raise ValueError("must be an address and a port, such as 127.0.0.1:8088 or [::1]:8088")
+    return value
+
+
+def _store_url(value: str) -> str:
+    if not _SQLITE_FILE.fullmatch(value) or value.endswith(":memory:"):
+        raise ValueError("must name a SQLite file, such as sqlite:////var/lib/dialerd/dialerd.db")
+    return value
+
+
+def _caller_id(value: str) -> str:
+    phone.digits(value)
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError("a name has letters, digits, - and _ only, and begins with a letter or a digit; 63 at most")
+    return value
+
+
+def _one_line(value: str) -> str:
+    if not value or _CONTROL.search(value):
+        raise ValueError("must be a text without line breaks or other control characters, and not empty")
+    return value
+
+
+def _application(value: str) -> str:
+    if not _APPLICATION.fullmatch(value):
+        raise ValueError("must be the name of a dialplan application alone, such as Playback")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Line = Annotated[str, AfterValidator(_one_line)]
+Region = Annotated[str, AfterValidator(phone.check_region)]
+CallerId = Annotated[str, AfterValidator(_caller_id)]
+Rate = Annotated[float, Strict(), Field(gt=0, le=10_000)]
+Slots = Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
+Seconds = Annotated[float, Strict(), Field(gt=0, le=3600)]
+
+
+class Section(BaseModel):
+    """A table of the file. No key passes unknown, and no error repeats a value that may be a secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ServerConfig(Section):
+    """``[server]``: the REST API, the event streams, /metrics and the health pages."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8088"
+    max_body_bytes: Annotated[int, Strict(), Field(ge=1024, le=2**40)] = 256 * 2**20
+    """The largest request, an uploaded contact list included."""
+
+    @property
+    def host(self) -> str:
+        """The address to listen on, an IPv6 address without its brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The TCP port to listen on; 0 lets the system choose."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class StoreConfig(Section):
+    """``[store]``: where everything is kept."""
+
+    url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:////var/lib/dialerd/dialerd.db"
+
+
+class PbxConfig(Section):
+    """``[pbx.NAME]``: one PBX, its control link and the limits over all its trunks together."""
+
+    driver: Literal["asterisk", "freeswitch", "simulated"]
+    host: Line = "127.0.0.1"
+    port: Annotated[int, Strict(), Field(ge=1, le=65535)] | None = None
+    username: Line | None = None
+    secret: SecretStr | None = None
+    """Read from ``secret_file`` where that is given."""
+    secret_file: Path | None = None
+    max_calls_per_second: Rate
+    max_channels: Slots
+    action_deadline_seconds: Seconds = 10.0
+    """How long the PBX may take to answer one order or question; then an originate is in doubt."""
+    ping_seconds: Seconds = 10.0
+    """Between two signs of life that we ask the link for."""
+    simulated: SimulatedSettings = Field(default_factory=SimulatedSettings)
+
+    @property
+    def link_port(self) -> int:
+        """The port of the control link: the one given, or the driver's usual one."""
+        return self.port if self.port is not None else HOME_PORT[self.driver]
+
+
+class TrunkConfig(Section):
+    """``[trunk.NAME]``: a way out through one PBX."""
+
+    pbx: str
+    dial: Annotated[str, AfterValidator(phone.check_template)]
+    max_calls_per_second: Rate
+    max_channels: Slots
+    caller_ids: tuple[CallerId, ...] = ()
+
+
+class TenantConfig(Section):
+    """``[tenant.NAME]``: a customer of the dialer."""
+
+    max_calls_per_second: Rate
+    max_concurrent_calls: Slots
+    trunks: Annotated[tuple[str, ...], Field(min_length=1)]
+    default_agent: Line | None = None
+    default_region: Region | None = None
+    weight: Annotated[float, Strict(), Field(gt=0, le=1000)] = 1.0
+    """The tenant's share of a trunk that is scarce, beside the other tenants'."""
+    settings: CampaignSettings = CampaignSettings()
+    """Defaults of its campaigns' settings."""
+
+
+class NumbersConfig(Section):
+    """``[numbers]``: which phone numbers are accepted, and how national ones are read."""
+
+    validation: Annotated[phone.Validation, Field(alias="validate")] = "possible"
+    default_region: Region | None = None
+
+
+class AgentsConfig(Section):
+    """``[agents]``: what answered calls may be handed to."""
+
+    applications: tuple[Annotated[str, AfterValidator(_application)], ...] = ()
+    """The dialplan applications that an agent of kind ``application`` may name. None by default: some run commands."""
+
+
+class DispatchConfig(Section):
+    """``[dispatch]``: the pace of the dispatcher."""
+
+    cps_guard_ms: Annotated[int, Strict(), Field(ge=0, le=1000)] = 60
+    """Sends n and n + rate lie more than one second and this apart: what the way to the carrier may bunch up."""
+    setup_seconds: Seconds = 10.0
+    """Allowed from the originate to the first ring; the PBX itself gives up after this and the answer timeout."""
+    drain_seconds: Annotated[float, Strict(), Field(ge=0, le=86400)] = 30.0
+    """How long a stopping daemon goes on following its calls before it leaves them to the PBX."""
+
+
+class LoggingConfig(Section):
+    """``[logging]``: what is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = "json"
+    full_numbers: Annotated[bool, Strict()] = False
+    """Write phone numbers in full. They are personal data; by default the middle of each is masked."""
+
+
+class Config(BaseSettings):
+    """The whole configuration. Made by :func:`dialerd.config.load`, which also checks one table against another."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: ServerConfig = ServerConfig()
+    store: StoreConfig = StoreConfig()
+    numbers: NumbersConfig = NumbersConfig()
+    agents: AgentsConfig = AgentsConfig()
+    dispatch: DispatchConfig = DispatchConfig()
+    logging: LoggingConfig = LoggingConfig()
+    pbx: dict[Name, PbxConfig] = Field(default_factory=dict)
+    trunk: dict[Name, TrunkConfig] = Field(default_factory=dict)
+    tenant: dict[Name, TenantConfig] = Field(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the values from ``load`` only: it knows the file and the environment, and which of them said what."""
+        return (init_settings,)
+
+    def pbxs(self) -> tuple[model.Pbx, ...]:
+        """The PBXs as the planner sees them."""
+        return tuple(
+            model.Pbx(id=name, max_calls_per_second=pbx.max_calls_per_second, max_channels=pbx.max_channels)
+            for name, pbx in self.pbx.items()
+        )
+
+    def trunks(self) -> tuple[model.Trunk, ...]:
+        """The trunks as the planner sees them."""
+        return tuple(model.Trunk(id=name, **dict(trunk)) for name, trunk in self.trunk.items())
+
+    def tenants(self) -> tuple[model.Tenant, ...]:
+        """The tenants of the file, each with the campaign settings that it sets."""
+        return tuple(
+            model.Tenant(
+                id=name,
+                **{key: value for key, value in tenant if key != "settings"},
+                settings=tenant.settings.model_dump(mode="json", exclude_unset=True),
+            )
+            for name, tenant in self.tenant.items()
+        )

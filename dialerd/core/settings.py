@@ -1,0 +1,163 @@
+"""A campaign's settings: one model for the API, the store and the planner, so that none can drift."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dialerd.core.outcome import NEVER_RETRIED, Outcome
+
+_HHMM = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+_VARIABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def known_zone(name: str) -> str:
+    """Return an IANA zone's name as it is; raise ValueError for one that does not exist."""
+    if name not in _zones():
+        raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/London")
+    return name
+
+
+def _zones(cache: list[frozenset[str]] = []) -> frozenset[str]:  # noqa: B006 - read once, some 600 names
+    if not cache:
+        cache.append(frozenset(available_timezones()) - {"localtime", "posixrules", "Factory"})
+    return cache[0]
+
+
+class RetryRule(BaseModel):
+    """When a contact is dialled again after one outcome.
+
+    The n-th retry comes ``delay_seconds * factor ** (n - 1)`` after the call ended; ``most`` bounds how often this
+    outcome alone brings a contact back (0 forbids it).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    delay_seconds: Annotated[float, Field(ge=0, le=30 * 86400)]
+    factor: Annotated[float, Field(ge=1, le=10)] = 1.0
+    most: Annotated[int, Field(ge=0, le=100)] | None = None
+
+
+DEFAULT_RETRY: dict[Outcome, RetryRule] = {
+    Outcome.BUSY: RetryRule(delay_seconds=3600),
+    Outcome.NO_ANSWER: RetryRule(delay_seconds=86400),
+    Outcome.REJECTED: RetryRule(delay_seconds=86400, most=1),
+    Outcome.CONGESTION: RetryRule(delay_seconds=1800),
+    Outcome.UNREACHABLE: RetryRule(delay_seconds=1800),
+    Outcome.FAILED: RetryRule(delay_seconds=1800),
+    Outcome.INTERRUPTED: RetryRule(delay_seconds=1800, most=3),
+    Outcome.MACHINE: RetryRule(delay_seconds=86400),
+    Outcome.ABANDONED: RetryRule(delay_seconds=3 * 86400, most=1),
+}
+"""Busy an hour, no answer a day, ill trunks half an hour; 72 h after an abandoned call (Ofcom, persistent misuse)."""
+
+
+class CampaignSettings(BaseModel):
+    """The settings of a campaign, by their API names (shared by reference A, reference B and ours)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    calling_hours_start: str = "09:00"
+    calling_hours_end: str = "17:00"
+    """HH:MM; an end before the start crosses midnight; equal is the whole day."""
+    timezone: str = "UTC"
+    calling_days: tuple[Weekday, ...] = WEEKDAYS
+    blackouts: Annotated[tuple[date, ...], Field(max_length=1000)] = ()
+    contact_timezone: Literal["campaign", "number"] = "campaign"
+    concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 1
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    answer_timeout: Annotated[float, Field(ge=5, le=300)] = 30.0
+    """Seconds of ringing before the call is given up."""
+    max_call_seconds: Annotated[int, Field(ge=1, le=86400)] = 3600
+    """Seconds from the answer after which the call is hung up."""
+    retry: dict[Outcome, RetryRule] = Field(default_factory=dict)
+    """Overrides per outcome of the rules in DEFAULT_RETRY."""
+    caller_ids: tuple[str, ...] = ()
+    trunks: tuple[str, ...] = ()
+    """In order of choice; none means the tenant's."""
+    max_calls_per_second: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    priority: Annotated[int, Field(ge=0, le=10)] = 0
+    """Each step doubles the campaign's share of what is scarce; none starves."""
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    max_attempts_per_day: Annotated[int, Field(ge=1, le=100)] | None = None
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    keep_open: bool = False
+    variables: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
+    """Given to every channel as ``CAMPAIGN_`` + name; no client chooses a raw variable name."""
+
+    @field_validator("calling_hours_start", "calling_hours_end")
+    @classmethod
+    def _hhmm(cls, value: str) -> str:
+        if not _HHMM.fullmatch(value):
+            raise ValueError("must be a time of day as HH:MM, 00:00 to 23:59")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        return known_zone(value)
+
+    @field_validator("calling_days")
+    @classmethod
+    def _days(cls, value: tuple[Weekday, ...]) -> tuple[Weekday, ...]:
+        if not value:
+            raise ValueError("must name at least one day")
+        return tuple(day for day in WEEKDAYS if day in value)
+
+    @field_validator("retry")
+    @classmethod
+    def _retryable(cls, value: dict[Outcome, RetryRule]) -> dict[Outcome, RetryRule]:
+        for outcome in value:
+            if outcome in NEVER_RETRIED:
+                raise ValueError(f"{outcome.value} is never retried")
+        return value
+
+    @field_validator("variables")
+    @classmethod
+    def _variable_names(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            if not _VARIABLE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: a variable's name has letters, digits and _ only, 64 at most")
+        return value
+
+    @field_validator("start_at", "end_at")
+    @classmethod
+    def _aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("must carry a time zone, such as 2030-01-31T09:00:00Z")
+        return value
+
+    @model_validator(mode="after")
+    def _order(self) -> CampaignSettings:
+        if self.start_at and self.end_at and self.end_at <= self.start_at:
+            raise ValueError("end_at must come after start_at")
+        return self
+
+    def opens(self) -> time:
+        """The local time of day at which calling begins."""
+        return time.fromisoformat(self.calling_hours_start)
+
+    def closes(self) -> time:
+        """The local time of day at which calling ends."""
+        return time.fromisoformat(self.calling_hours_end)
+
+    def zone(self) -> ZoneInfo:
+        """The campaign's time zone."""
+        return ZoneInfo(self.timezone)
+
+    def rule_for(self, outcome: Outcome) -> RetryRule | None:
+        """The retry rule of an outcome; None where it is never retried."""
+        if outcome in NEVER_RETRIED:
+            return None
+        return self.retry.get(outcome) or DEFAULT_RETRY.get(outcome)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values, for the store and the API."""
+        return self.model_dump(mode="json")

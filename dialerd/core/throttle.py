@@ -1,0 +1,246 @@
+"""Limits that are never exceeded: slots and rates of trunks, PBXs, tenants, campaigns and agents.
+
+State without I/O: every question carries its moment (monotonic seconds), and nothing here reads a clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Level(StrEnum):
+    """Who sets a limit."""
+
+    TRUNK = "trunk"
+    PBX = "pbx"
+    TENANT = "tenant"
+    CAMPAIGN = "campaign"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One holder of limits: a trunk, a PBX, a tenant …"""
+
+    level: Level
+    name: str | int
+
+
+class Rate:
+    """A limit on calls per second. Calls are spread evenly, never bunched.
+
+    With ``k`` the whole calls per second (at least one), sends ``n`` and ``n + k`` lie at least ``k / per_second`` and
+    the guard apart: the far end, whose second starts when it likes and whose network jitters, never counts more.
+    """
+
+    __slots__ = ("_guard", "_next", "_per_second", "_sent")
+
+    def __init__(self, per_second: float, guard_seconds: float) -> None:
+        self._guard = guard_seconds
+        self._next = -math.inf
+        self._sent: deque[float] = deque()
+        self.limit(per_second)
+
+    @property
+    def per_second(self) -> float:
+        """Calls per second."""
+        return self._per_second
+
+    def limit(self, per_second: float) -> None:
+        """Set the limit; it binds from the next call on."""
+        if per_second <= 0:
+            raise ValueError("a rate is more than zero")
+        self._per_second = per_second
+        self._sent = deque(self._sent, maxlen=self._whole)
+
+    @property
+    def _whole(self) -> int:
+        return max(1, math.floor(self._per_second))
+
+    @property
+    def _span(self) -> float:
+        return self._whole / self._per_second + self._guard
+
+    @property
+    def spacing(self) -> float:
+        """Seconds between two calls."""
+        return self._span / self._whole
+
+    @property
+    def next_free(self) -> float:
+        """The moment that the next call may be planned for."""
+        return self._next
+
+    def reserve(self, at: float) -> None:
+        """Plan a call for a moment; the next may come one spacing later."""
+        self._next = max(self._next, at) + self.spacing
+
+    def lawful(self) -> float:
+        """The earliest moment at which a call may really be sent, whatever was planned."""
+        return self._sent[0] + self._span if len(self._sent) == self._whole else -math.inf
+
+    def sent(self, at: float) -> None:
+        """Note that a call was sent."""
+        self._sent.append(at)
+
+
+@dataclass(slots=True)
+class Capacity:
+    """What one holder allows: calls at once, calls per second, or both."""
+
+    slots: int | None = None
+    rate: Rate | None = None
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why no call may go out now: whose limit it is, and when its rate allows the next (None: a slot must free)."""
+
+    key: Key
+    until: float | None
+
+
+class Book:
+    """All limits and what is used of them, from journal to hangup."""
+
+    def __init__(self) -> None:
+        self._capacity: dict[Key, Capacity] = {}
+        self._calls: dict[str, tuple[Key, ...]] = {}
+
+    def set(self, key: Key, slots: int | None, per_second: float | None, guard_seconds: float) -> None:
+        """Set a holder's limits; calls that exceed a lowered one live on and count."""
+        capacity = self._capacity.setdefault(key, Capacity())
+        capacity.slots = slots
+        if per_second is None:
+            capacity.rate = None
+        elif capacity.rate is None:
+            capacity.rate = Rate(per_second, guard_seconds)
+        else:
+            capacity.rate.limit(per_second)
+
+    def drop(self, key: Key) -> None:
+        """Forget a holder that nobody uses."""
+        capacity = self._capacity.get(key)
+        if capacity is not None and capacity.used == 0:
+            del self._capacity[key]
+
+    def get(self, key: Key) -> Capacity:
+        """A holder's limits; without any where none were set."""
+        return self._capacity.setdefault(key, Capacity())
+
+    def items(self) -> Iterable[tuple[Key, Capacity]]:
+        """Every holder with its limits and use."""
+        return self._capacity.items()
+
+    def take(self, call_id: str, keys: Iterable[Key]) -> None:
+        """Occupy a slot at each holder for a call. Also beyond a limit: a call that recovery found lives anyway."""
+        if call_id in self._calls:
+            raise ValueError(f"call {call_id} has its slots already")
+        taken = self._calls[call_id] = tuple(keys)
+        for key in taken:
+            self.get(key).used += 1
+
+    def release(self, call_id: str) -> tuple[Key, ...]:
+        """Free a call's slots; harmless when repeated. Returns the holders."""
+        freed = self._calls.pop(call_id, ())
+        for key in freed:
+            self.get(key).used -= 1
+        return freed
+
+    def lawful(self, keys: Iterable[Key]) -> float:
+        """The earliest moment at which a call of these holders may really be sent."""
+        return max((rate.lawful() for rate in self._rates(keys)), default=-math.inf)
+
+    def sent(self, keys: Iterable[Key], at: float) -> None:
+        """Note that a call of these holders was sent."""
+        for rate in self._rates(keys):
+            rate.sent(at)
+
+    def reserve(self, keys: Iterable[Key], at: float) -> None:
+        """Plan a call of these holders for a moment."""
+        for rate in self._rates(keys):
+            rate.reserve(at)
+
+    def _rates(self, keys: Iterable[Key]) -> list[Rate]:
+        rates = (self.get(key).rate for key in keys)
+        return [rate for rate in rates if rate is not None]
+
+
+class Draft:
+    """A plan's own view of the book: what it would take, without taking it."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._used: Counter[Key] = Counter()
+        self._next: dict[Key, float] = {}
+
+    @property
+    def book(self) -> Book:
+        """The book that is drafted on."""
+        return self._book
+
+    def block(self, keys: Iterable[Key], by: float) -> Block | None:
+        """The first limit that keeps a call of these holders from going out by a moment; None where none does."""
+        for key in keys:
+            capacity = self._book.get(key)
+            if capacity.slots is not None and capacity.used + self._used[key] >= capacity.slots:
+                return Block(key, None)
+            free = self._free(key, capacity)
+            if free > by:
+                return Block(key, free)
+        return None
+
+    def send_at(self, keys: Iterable[Key], now: float) -> float:
+        """The moment that a call of these holders may be planned for, from now on."""
+        return max([now, *(self._free(key, self._book.get(key)) for key in keys)])
+
+    def take(self, keys: Iterable[Key], at: float) -> None:
+        """Take a slot and a send at a moment from each holder."""
+        for key in keys:
+            self._used[key] += 1
+            rate = self._book.get(key).rate
+            if rate is not None:
+                self._next[key] = max(self._free(key, self._book.get(key)), at) + rate.spacing
+
+    def left(self, key: Key) -> int | None:
+        """Slots that a holder has left; None where it has no such limit."""
+        capacity = self._book.get(key)
+        return None if capacity.slots is None else max(0, capacity.slots - capacity.used - self._used[key])
+
+    def _free(self, key: Key, capacity: Capacity) -> float:
+        if capacity.rate is None:
+            return -math.inf
+        return self._next.get(key, capacity.rate.next_free)
+
+
+class Shares:
+    """Who was served how much at each contended holder: the least served of those who wait comes next.
+
+    Stride scheduling: each served call moves its owner's mark on by one over its weight. A newcomer, or one who had
+    nothing to dial for a while, starts at the least mark of those who wait: nobody saves up, and nobody starves.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[Key, dict[str | int, float]] = {}
+        self._floor: dict[Key, float] = {}
+
+    def marks(self, holder: Key, waiting: Iterable[str | int]) -> Mapping[str | int, float]:
+        """The marks of those who wait at a holder, the least of them being 0."""
+        marks, floor = self._marks.get(holder, {}), self._floor.get(holder, 0.0)
+        raised = {owner: max(marks.get(owner, floor), floor) for owner in waiting}
+        least = min(raised.values(), default=0.0)
+        return {owner: mark - least for owner, mark in raised.items()}
+
+    def serve(self, holder: Key, owner: str | int, weight: float, waiting: Iterable[str | int]) -> None:
+        """Note that one of those who wait was served."""
+        marks, floor = self._marks.setdefault(holder, {}), self._floor.get(holder, 0.0)
+        raised = {each: max(marks.get(each, floor), floor) for each in waiting}
+        self._floor[holder] = min(raised.values(), default=floor)
+        # Only those who wait keep a mark: the table stays as small as the crowd.
+        raised[owner] = raised.get(owner, self._floor[holder]) + 1.0 / weight
+        self._marks[holder] = raised

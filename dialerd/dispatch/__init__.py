@@ -1,0 +1,1 @@
+"""The dispatcher: plans, journals, sends, follows and recovers calls."""

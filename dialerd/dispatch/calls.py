@@ -1,0 +1,323 @@
+"""The calls in flight: one event of a PBX becomes one step of the table, and one entry in the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+
+import structlog
+
+from dialerd.clock import Clock, Timer
+from dialerd.core import contact as contact_table
+from dialerd.core.contact import ContactEvent
+from dialerd.core.machine import step
+from dialerd.core.model import Call, CallStatus, Contact, ContactStatus, HungUpBy
+from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.core.retry import settle
+from dialerd.core.settings import CampaignSettings
+from dialerd.dispatch.journal import Journal
+from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, LiveChannel, Ringing
+from dialerd.store.records import CallStep, EventDraft, EventKind
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+GRACE_SECONDS = 10.0
+"""How much later than its own limit a call may end before the PBX is asked about it."""
+
+
+class Goal(StrEnum):
+    """Why we hang a call up."""
+
+    ANSWER_TIMEOUT = "answer_timeout"
+    CALL_LIMIT = "call_limit"
+    STOP = "stop"
+
+
+_EVENT_OF: dict[ContactEvent, EventKind] = {
+    ContactEvent.COMPLETE: EventKind.COMPLETED,
+    ContactEvent.FAIL: EventKind.FAILED,
+    ContactEvent.RETRY: EventKind.RETRY_SCHEDULED,
+}
+
+
+@dataclass(slots=True)
+class LiveCall:
+    """A call between journal and hangup."""
+
+    call: Call
+    contact: Contact
+    settings: CampaignSettings
+    setup_seconds: float
+    hands_over: bool = False
+    stopped: bool = False
+    """Its campaign has ended: nothing of it comes back."""
+    sent_at: float | None = None
+    """When (monotonic) the order went to the PBX; None: it did not yet."""
+    heard_at: float = 0.0
+    """When (monotonic) the PBX last told of it."""
+    goal: Goal | None = None
+    timers: list[Timer] = field(default_factory=list)
+
+    def disarm(self) -> None:
+        """Take back whatever was to happen to this call."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
+
+
+class Calls:
+    """Follows every call in flight. Never waits: what has to be durable goes to the journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        on_end: Callable[[LiveCall, datetime | None], None],
+        hang_up: Callable[[LiveCall], None],
+        on_overdue: Callable[[LiveCall], None],
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._metrics = metrics
+        self._on_end = on_end
+        self._hang_up = hang_up
+        self._on_overdue = on_overdue
+        self._live: dict[str, LiveCall] = {}
+        self._of_campaign: Counter[int] = Counter()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    async def empty(self) -> None:
+        """Wait until no call is in flight."""
+        await self._empty.wait()
+
+    def get(self, call_id: str) -> LiveCall | None:
+        """A call in flight."""
+        return self._live.get(call_id)
+
+    def of_pbx(self, pbx: str) -> list[LiveCall]:
+        """The calls in flight on a PBX."""
+        return [live for live in self._live.values() if live.call.pbx == pbx]
+
+    def of_campaign(self, campaign_id: int) -> list[LiveCall]:
+        """The calls in flight of a campaign."""
+        if not self._of_campaign[campaign_id]:
+            return []
+        return [live for live in self._live.values() if live.call.campaign_id == campaign_id]
+
+    def add(self, live: LiveCall) -> None:
+        """Follow a committed call."""
+        self._live[live.call.id] = live
+        self._of_campaign[live.call.campaign_id] += 1
+        self._empty.clear()
+        live.heard_at = self._clock.mono()
+
+    def sent(self, live: LiveCall) -> None:
+        """The order is going to the PBX: from now on it may exist there, and must end in time."""
+        live.sent_at = live.heard_at = self._clock.mono()
+        self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
+
+    def resume(self, live: LiveCall) -> None:
+        """Follow a call that was in flight before this process began; recovery asks for it."""
+        self.add(live)
+        live.sent_at = -math.inf
+        self._watch(live)
+
+    def stop_campaign(self, campaign_id: int) -> list[LiveCall]:
+        """A campaign has ended: what its calls in flight end in is final."""
+        calls = self.of_campaign(campaign_id)
+        for live in calls:
+            live.stopped = True
+        return calls
+
+    def hear(self, pbx: str, event: CallEvent) -> None:
+        """Take one event of a PBX."""
+        live = self._live.get(event.call_id)
+        if live is None or live.call.pbx != pbx:
+            # Late news of a settled call, or a channel of somebody else's.
+            self._metrics.pbx_events_unknown.labels(pbx).inc()
+            return
+        live.heard_at = self._clock.mono()
+        match event:
+            case Dialling():
+                pass
+            case Ringing():
+                self._ringing(live)
+            case Answered():
+                self._answered(live)
+            case HandedOver():
+                self._handed_over(live)
+            case Ended():
+                self._ended(live, event)
+
+    def confirm(self, channel: LiveChannel) -> None:
+        """A listing shows the channel of a call: take from it what was not heard."""
+        live = self._live.get(channel.call_id)
+        if live is None:
+            return
+        live.heard_at = self._clock.mono()
+        if channel.state is ChannelState.RINGING:
+            self._ringing(live)
+        elif channel.state is ChannelState.UP:
+            self._answered(live)
+
+    def settle_unknown(self, live: LiveCall) -> None:
+        """The PBX has no channel of this call and told no end: it is interrupted."""
+        self._ended(live, Ended(live.call.id, Verdict(Outcome.INTERRUPTED, Fault.PBX), hung_up_by=None))
+
+    def withdraw(self, live: LiveCall, reason: str) -> None:
+        """A committed call that will not be sent after all: its contact waits again, and nothing was spent."""
+        verdict = Verdict(Outcome.CANCELLED, Fault.NONE)
+        self._ended(live, Ended(live.call.id, verdict, hangup_text=reason, channel=False))
+
+    def refuse(self, live: LiveCall, verdict: Verdict, reason: str) -> None:
+        """The PBX refused the order: no channel was made."""
+        self._ended(live, Ended(live.call.id, verdict, hangup_text=reason, channel=False))
+
+    def _ringing(self, live: LiveCall) -> None:
+        if live.call.status is not CallStatus.ORIGINATED:
+            return
+        at = self._clock.wall()
+        live.call = replace(live.call, status=CallStatus.RINGING, ringing_at=at)
+        self._record(live, None, EventKind.RINGING, at)
+        self._watch(live)
+
+    def _answered(self, live: LiveCall) -> None:
+        if live.call.answered_at is not None:
+            return
+        at = self._clock.wall()
+        # A place of the dialplan has the call from the answer on; a queue may let the callee wait.
+        handed_over = None if live.hands_over else at
+        live.call = replace(live.call, status=CallStatus.CONNECTED, answered_at=at, handed_over_at=handed_over)
+        self._move(live, ContactEvent.ANSWER, EventKind.CONNECTED, at)
+        self._watch(live)
+
+    def _handed_over(self, live: LiveCall) -> None:
+        if not live.hands_over or live.call.handed_over_at is not None:
+            return
+        self._answered(live)
+        live.call = replace(live.call, handed_over_at=self._clock.wall())
+        self._record(live, None, None, self._clock.wall())
+
+    def _ended(self, live: LiveCall, event: Ended) -> None:
+        live.disarm()
+        at = self._clock.wall()
+        verdict = _final_verdict(live, event)
+        connected = live.call.answered_at is not None
+        never_sent = not event.channel and not connected
+        talk = max(0.0, (at - live.call.answered_at).total_seconds()) if live.call.answered_at is not None else None
+        live.call = replace(
+            live.call,
+            status=CallStatus.NOT_SENT if never_sent else CallStatus.ENDED,
+            outcome=verdict.outcome,
+            fault=verdict.fault,
+            hangup_cause=event.hangup_cause,
+            hangup_text=event.hangup_text,
+            sip_status=event.sip_status,
+            hung_up_by=HungUpBy.DIALER if live.goal is not None and event.channel else event.hung_up_by,
+            ended_at=at,
+            talk_seconds=talk,
+        )
+        settlement = settle(
+            live.settings,
+            live.contact,
+            verdict,
+            at,
+            connected=connected,
+            stopped=live.stopped,
+            never_sent=never_sent,
+        )
+        live.contact = replace(
+            live.contact,
+            callee_tries=settlement.callee_tries,
+            mishaps=settlement.mishaps,
+            outcomes=settlement.outcomes,
+            last_outcome=verdict.outcome,
+            next_attempt_at=settlement.next_attempt_at,
+        )
+        self._move(live, settlement.event, _EVENT_OF[settlement.event], at)
+        del self._live[live.call.id]
+        self._of_campaign[live.call.campaign_id] -= 1
+        if not self._of_campaign[live.call.campaign_id]:
+            del self._of_campaign[live.call.campaign_id]
+        if not self._live:
+            self._empty.set()
+        self._metrics.calls.labels(verdict.outcome.value, live.call.trunk, live.call.pbx).inc()
+        self._on_end(live, settlement.next_attempt_at)
+
+    def _move(self, live: LiveCall, event: ContactEvent, kind: EventKind, at: datetime) -> None:
+        was = live.contact.status
+        now = step(contact_table.TRANSITIONS, was, event)
+        live.contact = replace(live.contact, status=now, updated_at=at)
+        self._record(live, was, kind, at)
+
+    def _record(self, live: LiveCall, was: ContactStatus | None, kind: EventKind | None, at: datetime) -> None:
+        call, contact = live.call, live.contact
+        event = None
+        if kind is not None:
+            event = EventDraft(
+                kind,
+                call.campaign_id,
+                contact.status.value,
+                at,
+                contact_id=contact.id,
+                call_id=call.id,
+                outcome=call.outcome,
+                phone_number=call.phone_number,
+            )
+        self._journal.step(CallStep(call, None if was is None else contact, was or contact.status, event))
+
+    def _watch(self, live: LiveCall) -> None:
+        """Set the limits of a call's present state: of its ringing, of its talking, and when to ask about it."""
+        live.disarm()
+        call, now = live.call, self._clock.wall()
+        if call.answered_at is not None:
+            left = live.settings.max_call_seconds - (now - call.answered_at).total_seconds()
+            self._hang_up_after(live, left, Goal.CALL_LIMIT)
+        elif call.ringing_at is not None:
+            left = live.settings.answer_timeout - (now - call.ringing_at).total_seconds()
+            self._hang_up_after(live, left, Goal.ANSWER_TIMEOUT)
+        else:
+            left = live.setup_seconds
+        self._overdue_after(live, max(0.0, left) + GRACE_SECONDS)
+
+    def _hang_up_after(self, live: LiveCall, seconds: float, goal: Goal) -> None:
+        def expire() -> None:
+            live.goal = goal
+            self._hang_up(live)
+
+        live.timers.append(self._clock.call_at(self._clock.mono() + seconds, expire))
+
+    def _overdue_after(self, live: LiveCall, seconds: float) -> None:
+        def overdue() -> None:
+            self._metrics.calls_overdue.inc()
+            log.warning("call_overdue", call_id=live.call.id, pbx=live.call.pbx, status=live.call.status)
+            self._on_overdue(live)
+            self._overdue_after(live, GRACE_SECONDS)
+
+        live.timers.append(self._clock.call_at(self._clock.mono() + seconds, overdue))
+
+
+def _final_verdict(live: LiveCall, event: Ended) -> Verdict:
+    """What the call ended in, with what only we know: whether we ended it, and whether anybody took it."""
+    if live.call.answered_at is not None:
+        if event.verdict.outcome in (Outcome.INTERRUPTED, Outcome.MACHINE):
+            return event.verdict
+        if live.call.handed_over_at is None or live.goal is Goal.ANSWER_TIMEOUT:
+            # Nobody took it: the callee waited in vain, or answered in the very moment in which we gave up.
+            return Verdict(Outcome.ABANDONED, Fault.DAEMON)
+        return Verdict(Outcome.ANSWERED, Fault.NONE)
+    if live.goal is Goal.ANSWER_TIMEOUT and event.verdict.outcome is Outcome.CANCELLED:
+        return Verdict(Outcome.NO_ANSWER, Fault.CALLEE)
+    return event.verdict

@@ -1,0 +1,358 @@
+"""What people do to campaigns: create, start, pause, resume, stop, delete. One step of the table, one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from dialerd.clock import Clock, Timer
+from dialerd.core import campaign as campaign_table
+from dialerd.core.campaign import FINISHED, CampaignEvent
+from dialerd.core.machine import IllegalTransition, step
+from dialerd.core.model import Agent, Campaign, CampaignStatus, Tenant
+from dialerd.dispatch.dispatcher import Dispatcher
+from dialerd.dispatch.errors import FieldError, Rejected
+from dialerd.dispatch.requests import ImportReport, NewCampaign, Upload
+from dialerd.dispatch.uploads import Uploads
+from dialerd.store import agents, campaigns, contacts
+from dialerd.store.db import Store
+from dialerd.store.errors import StoreError
+from dialerd.store.records import EventDraft, EventKind
+from dialerd.store.tx import Tx
+
+log = structlog.get_logger(__name__)
+
+_STEP = 500
+"""Contacts cancelled in one transaction: far below 50 ms of writing."""
+_PATIENCE = 5.0
+"""Seconds that a stop waits for its contacts to be cancelled before it answers; the rest follows."""
+
+_REFUSALS: dict[CampaignEvent, dict[CampaignStatus, tuple[str, str]]] = {
+    CampaignEvent.START: {
+        CampaignStatus.ACTIVE: ("campaign_already_active", "the campaign is active already"),
+    },
+    CampaignEvent.PAUSE: dict.fromkeys(CampaignStatus, ("campaign_not_active", "only an active campaign can pause")),
+    CampaignEvent.RESUME: dict.fromkeys(
+        (CampaignStatus.DRAFT, CampaignStatus.ACTIVE), ("campaign_not_paused", "only a paused campaign can resume")
+    ),
+    CampaignEvent.STOP: {},
+    CampaignEvent.EXPIRE: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the daemon can do its work, and what keeps it from that."""
+
+    ready: bool
+    problems: tuple[str, ...]
+
+
+class Control:
+    """The daemon's face towards the API."""
+
+    def __init__(
+        self,
+        store: Store,
+        dispatcher: Dispatcher,
+        uploads: Uploads,
+        clock: Clock,
+        *,
+        tenants: Mapping[str, Tenant],
+        pbxs: Sequence[str],
+        background: Callable[[Awaitable[None]], object],
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._uploads = uploads
+        self._clock = clock
+        self._tenants = tenants
+        self._pbxs = pbxs
+        self._background = background
+        self._expiries: dict[int, Timer] = {}
+
+    # -- campaigns ----------------------------------------------------------------------------------------------
+
+    async def create(
+        self, tenant: Tenant, new: NewCampaign, upload: Upload | None
+    ) -> tuple[Campaign, ImportReport | None]:
+        """Create a draft, with its contacts where there is an upload: both, or neither. Raises Rejected."""
+        agent = await self._agent_for(tenant, new.agent_id)
+        self._check_settings(tenant, new)
+        made = Campaign(
+            id=self._clock.number(),
+            tenant=tenant.id,
+            name=new.name,
+            description=new.description,
+            agent_id=agent.id,
+            status=CampaignStatus.DRAFT,
+            settings=new.settings,
+            created_at=self._clock.wall(),
+        )
+        if upload is None:
+            await self._store.write(lambda tx: campaigns.insert(tx, made, visible=True))
+            return made, None
+        await self._store.write(lambda tx: campaigns.insert(tx, made, visible=False))
+        try:
+            report = await self._uploads.add(made.id, tenant, upload)
+            await self._store.write(lambda tx: campaigns.set_visible(tx, made.id, visible=True))
+        except BaseException:
+            # Nobody has seen it: a campaign is there with its contacts, or not at all.
+            self._background(self._store.write(lambda tx: campaigns.remove(tx, made.id)))
+            raise
+        return made, report
+
+    async def start(self, tenant_id: str, campaign_id: int) -> tuple[Campaign, list[str]]:
+        """Let a campaign dial; the warnings say what keeps it silent now. Raises Rejected."""
+        return await self._activate(tenant_id, campaign_id, CampaignEvent.START)
+
+    async def resume(self, tenant_id: str, campaign_id: int) -> tuple[Campaign, list[str]]:
+        """Let a paused campaign dial again. Raises Rejected."""
+        return await self._activate(tenant_id, campaign_id, CampaignEvent.RESUME)
+
+    async def pause(self, tenant_id: str, campaign_id: int) -> Campaign:
+        """No new calls from now on; calls in flight finish. Raises Rejected."""
+        # The dispatcher lets go first: nothing may be sent between this commit and its hearing of it.
+        return await self._leave(tenant_id, campaign_id, CampaignEvent.PAUSE)
+
+    async def stop(self, tenant_id: str, campaign_id: int, *, hangup: bool = False) -> Campaign:
+        """End a campaign for good: its pending contacts are cancelled, its calls finish or are hung up.
+
+        Answers when the pending contacts are cancelled, or after some seconds where they are very many.
+        """
+        stopped = await self._leave(tenant_id, campaign_id, CampaignEvent.STOP)
+        lives = self._dispatcher.calls.stop_campaign(campaign_id)
+        if hangup:
+            self._dispatcher.hang_up_all(lives)
+        await self._cancel_pending(campaign_id, "the campaign was stopped", patience=_PATIENCE)
+        return stopped
+
+    async def delete(self, tenant_id: str, campaign_id: int) -> None:
+        """Hide a campaign that is not active; calls in flight finish and keep their slots. Raises Rejected."""
+
+        async def hide(tx: Tx) -> None:
+            found = await self._found(tx, tenant_id, campaign_id)
+            if found.status is CampaignStatus.ACTIVE:
+                raise Rejected("campaign_active", "an active campaign cannot be deleted: pause or stop it first")
+            await campaigns.set_visible(tx, campaign_id, visible=False)
+
+        await self._store.write(hide)
+        self._dispatcher.calls.stop_campaign(campaign_id)
+        self._disarm(campaign_id)
+
+    async def add_contacts(self, tenant: Tenant, campaign_id: int, upload: Upload) -> ImportReport:
+        """Add contacts to a campaign that is not finished. Raises Rejected."""
+        async with self._store.read() as conn:
+            found = await campaigns.get(conn, tenant.id, campaign_id)
+        if found is None:
+            raise _no_campaign()
+        if found.status in FINISHED:
+            raise _finished(found)
+        return await self._uploads.add(campaign_id, tenant, upload)
+
+    def contacts_added(self, campaign_id: int) -> None:
+        """An upload was published: its contacts may be dialled at once."""
+        self._dispatcher.hopper.stir(campaign_id)
+        self._dispatcher.wake()
+
+    # -- agents -------------------------------------------------------------------------------------------------
+
+    def agent_changed(self, agent: Agent) -> None:
+        """An agent was made or changed."""
+        self._dispatcher.agent_changed(agent)
+
+    def agent_removed(self, agent_id: int) -> None:
+        """An agent that no unfinished campaign uses was removed: nothing to let go of."""
+
+    # -- the daemon's life --------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """What keeps the daemon from its work, if anything."""
+        problems = [f"store: {self._store.trouble}"] if self._store.trouble is not None else []
+        gates = (self._dispatcher.pbx_gate(pbx) for pbx in self._pbxs)
+        problems += [gate.detail for gate in gates if not gate.open]
+        return Health(not problems, tuple(problems))
+
+    def load(self, active: Sequence[Campaign], waiting: Sequence[Campaign], known: Mapping[int, Agent]) -> None:
+        """Take up the campaigns that were active (and watch the end of those that wait) when the daemon starts."""
+        for each in active:
+            self._dispatcher.put(each, known.get(each.agent_id) if each.agent_id is not None else None)
+        for each in (*active, *waiting):
+            self._arm(each)
+
+    async def finish_stops(self) -> None:
+        """Go on with stops that a restart cut short."""
+        async with self._store.read() as conn:
+            cut_short = await campaigns.unfinished_stops(conn)
+        for each in cut_short:
+            await self._cancel_pending(each.id, "the campaign has ended")
+
+    def campaign_ended(self, campaign_id: int) -> None:
+        """A campaign's list is done: the store has completed it."""
+        self._dispatcher.remove(campaign_id)
+        self._disarm(campaign_id)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    async def _activate(self, tenant_id: str, campaign_id: int, event: CampaignEvent) -> tuple[Campaign, list[str]]:
+        async def change(tx: Tx) -> tuple[Campaign, Agent | None]:
+            found = await self._found(tx, tenant_id, campaign_id)
+            status = _step(found, event)
+            stats = (await campaigns.stats(tx.conn, [campaign_id]))[campaign_id]
+            if event is CampaignEvent.START and not stats.total and not found.settings.keep_open:
+                raise Rejected("no_contacts", "the campaign has no contacts to call")
+            now = tx.clock.wall()
+            started = replace(found, status=status, started_at=found.started_at or now)
+            await campaigns.set_status(tx, campaign_id, status, started_at=started.started_at)
+            tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now))
+            # What was left of its list may have ended while it was paused.
+            tx.touched.add(campaign_id)
+            agent = None if found.agent_id is None else await agents.get(tx.conn, None, found.agent_id)
+            return started, agent
+
+        started, agent = await self._store.write(change)
+        async with self._store.read() as conn:
+            current = await campaigns.get(conn, tenant_id, campaign_id)
+        if current is None or current.status is not CampaignStatus.ACTIVE:
+            return current or started, []
+        self._dispatcher.put(current, agent)
+        self._arm(current)
+        return current, self._dispatcher.warnings(current, agent)
+
+    async def _leave(self, tenant_id: str, campaign_id: int, event: CampaignEvent) -> Campaign:
+        """Take a campaign out of dialing: the dispatcher first, then the store; back where the store refuses."""
+
+        async def change(tx: Tx) -> Campaign:
+            found = await self._found(tx, tenant_id, campaign_id)
+            status = _step(found, event)
+            now = tx.clock.wall()
+            ended = now if status in FINISHED else None
+            await campaigns.set_status(tx, campaign_id, status, completed_at=ended)
+            tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now))
+            return replace(found, status=status, completed_at=ended)
+
+        async with self._store.read() as conn:
+            before = await campaigns.get(conn, tenant_id, campaign_id)
+        if before is None:
+            raise _no_campaign()
+        _step(before, event)
+        self._dispatcher.remove(campaign_id)
+        try:
+            changed = await self._store.write(change)
+        except (StoreError, Rejected):
+            if before.status is CampaignStatus.ACTIVE:
+                await self._take_back(before)
+            raise
+        if changed.status in FINISHED:
+            self._disarm(campaign_id)
+        return changed
+
+    async def _take_back(self, campaign: Campaign) -> None:
+        """The store did not take a change: a campaign that is still active dials on."""
+        try:
+            async with self._store.read() as conn:
+                current = await campaigns.get(conn, campaign.tenant, campaign.id)
+                agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
+        except StoreError as error:
+            log.error("campaign_not_resumed", campaign_id=campaign.id, reason=str(error))
+            return
+        if current is not None and current.status is CampaignStatus.ACTIVE:
+            self._dispatcher.put(current, agent)
+
+    async def _cancel_pending(self, campaign_id: int, reason: str, patience: float | None = None) -> None:
+        """Cancel all pending contacts in short steps; after ``patience`` seconds the rest is done in the background."""
+        begun = self._clock.mono()
+        while True:
+            count = await self._store.write(
+                lambda tx: contacts.cancel_pending(tx, campaign_id, _STEP, reason=reason), weight=_STEP
+            )
+            if count < _STEP:
+                return
+            if patience is not None and self._clock.mono() - begun > patience:
+                self._background(self._cancel_pending(campaign_id, reason))
+                return
+
+    async def _expire(self, campaign_id: int) -> None:
+        """``end_at`` has come: the campaign is completed, and what was pending is cancelled."""
+        async with self._store.read() as conn:
+            found = await campaigns.get(conn, None, campaign_id)
+        if found is None or found.status in FINISHED or found.settings.end_at is None:
+            return
+        if self._clock.wall() < found.settings.end_at:
+            self._arm(found)  # the wall clock went back, or end_at was moved
+            return
+        await self._leave(found.tenant, campaign_id, CampaignEvent.EXPIRE)
+        self._dispatcher.calls.stop_campaign(campaign_id)
+        await self._cancel_pending(campaign_id, "end_at has come")
+
+    def _arm(self, campaign: Campaign) -> None:
+        self._disarm(campaign.id)
+        end_at = campaign.settings.end_at
+        if end_at is not None:
+            moment = self._clock.mono() + max(0.0, (end_at - self._clock.wall()).total_seconds())
+            self._expiries[campaign.id] = self._clock.call_at(
+                moment, lambda: self._background(self._expire(campaign.id))
+            )
+
+    def _disarm(self, campaign_id: int) -> None:
+        timer = self._expiries.pop(campaign_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _agent_for(self, tenant: Tenant, agent_id: int | None) -> Agent:
+        async with self._store.read() as conn:
+            if agent_id is not None:
+                found = await agents.get(conn, tenant.id, agent_id)
+            elif tenant.default_agent is not None:
+                found = await agents.by_name(conn, tenant.id, tenant.default_agent)
+            else:
+                raise Rejected(
+                    "invalid_request",
+                    "agent_id is required: this tenant has no default agent",
+                    [FieldError("agent_id", "is required")],
+                )
+        if found is None:
+            raise Rejected("agent_not_found", "there is no such agent", [FieldError("agent_id", "names no agent")])
+        return found
+
+    def _check_settings(self, tenant: Tenant, new: NewCampaign) -> None:
+        errors = [
+            FieldError("trunks", f"{name!r} is not a trunk of this tenant")
+            for name in new.settings.trunks
+            if name not in tenant.trunks
+        ]
+        if new.settings.contact_timezone == "number":
+            # A rule that cannot be evaluated says no; better said now than by a campaign that never dials.
+            errors.append(FieldError("contact_timezone", "'number' is not available in this version"))
+        if errors:
+            raise Rejected("invalid_request", "the settings do not fit", errors)
+
+    async def _found(self, tx: Tx, tenant_id: str, campaign_id: int) -> Campaign:
+        found = await campaigns.get(tx.conn, tenant_id, campaign_id)
+        if found is None:
+            raise _no_campaign()
+        return found
+
+
+def _step(campaign: Campaign, event: CampaignEvent) -> CampaignStatus:
+    try:
+        return step(campaign_table.TRANSITIONS, campaign.status, event)
+    except IllegalTransition:
+        code, detail = _REFUSALS[event].get(campaign.status, ("", ""))
+        raise Rejected(code, detail) from None if code else _finished(campaign)
+
+
+def _finished(campaign: Campaign) -> Rejected:
+    return Rejected("campaign_finished", f"the campaign is {campaign.status.value}")
+
+
+def _no_campaign() -> Rejected:
+    return Rejected("campaign_not_found", "there is no such campaign")
+
+
+def expired(campaign: Campaign, now: datetime) -> bool:
+    """Whether a campaign's ``end_at`` has passed."""
+    return campaign.settings.end_at is not None and campaign.settings.end_at <= now

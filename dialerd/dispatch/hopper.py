@@ -1,0 +1,146 @@
+"""The hopper: due contacts fetched ahead of need, so that a freed slot never waits for the store."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from dialerd.clock import Clock
+from dialerd.core.model import Contact
+from dialerd.store import contacts
+from dialerd.store.db import Store
+from dialerd.store.errors import StoreError
+
+log = structlog.get_logger(__name__)
+
+LEAST, MOST = 20, 500
+_RETRY_SECONDS = 1.0
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+@dataclass(slots=True)
+class _Bin:
+    """What is at hand of one campaign's list."""
+
+    batch: int
+    queue: deque[Contact] = field(default_factory=deque)
+    placing: set[int] = field(default_factory=set)
+    """Taken by the dispatcher and not yet committed: still pending in the store, and not to be fetched again."""
+    next_due: datetime | None = None
+    exhausted: bool = False
+    """The store has no more due contacts, as far as is known."""
+    loading: bool = False
+    stale: bool = False
+    """Something changed while a fetch was under way: what it brings may miss it."""
+
+
+class Hopper:
+    """Holds due contacts per campaign. Nothing is marked in the store until a call is committed."""
+
+    def __init__(self, store: Store, clock: Clock, spawn: Spawn, wake: Callable[[], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._spawn = spawn
+        self._wake = wake
+        self._bins: dict[int, _Bin] = {}
+
+    def open(self, campaign_id: int, slots: int) -> None:
+        """Begin to hold contacts of a campaign that may have so many calls at once."""
+        batch = max(LEAST, min(MOST, 2 * slots))
+        known = self._bins.get(campaign_id)
+        if known is None:
+            self._bins[campaign_id] = _Bin(batch)
+        else:
+            known.batch = batch
+
+    def close(self, campaign_id: int) -> None:
+        """Let go of a campaign's contacts."""
+        self._bins.pop(campaign_id, None)
+
+    def at_hand(self, campaign_id: int) -> Sequence[Contact]:
+        """Due contacts in the order of dialing."""
+        return self._bins[campaign_id].queue
+
+    def next_due(self, campaign_id: int) -> datetime | None:
+        """When the next contact falls due, as far as none is due now."""
+        return self._bins[campaign_id].next_due
+
+    def loading(self, campaign_id: int) -> bool:
+        """Whether contacts are being fetched."""
+        return self._bins[campaign_id].loading
+
+    def take(self, campaign_id: int, contact: Contact) -> None:
+        """Take a contact out to be dialled (or deferred); :meth:`done` must follow."""
+        held = self._bins[campaign_id]
+        held.queue.remove(contact)
+        held.placing.add(contact.id)
+        if len(held.queue) < held.batch // 2:
+            self.fill(campaign_id)
+
+    def done(self, campaign_id: int, contact_id: int) -> None:
+        """The contact's fate is committed: the store tells of it from now on."""
+        held = self._bins.get(campaign_id)
+        if held is not None:
+            held.placing.discard(contact_id)
+
+    def note_due(self, campaign_id: int, at: datetime) -> None:
+        """A contact will fall due at a moment."""
+        held = self._bins.get(campaign_id)
+        if held is not None:
+            held.next_due = at if held.next_due is None else min(held.next_due, at)
+            held.stale = held.loading
+
+    def stir(self, campaign_id: int) -> None:
+        """Contacts were added, cancelled or given another time: fetch anew."""
+        held = self._bins.get(campaign_id)
+        if held is not None:
+            held.queue.clear()
+            held.exhausted = False
+            held.stale = held.loading
+            self.fill(campaign_id)
+
+    def fill(self, campaign_id: int) -> None:
+        """Fetch due contacts, unless there can be none or a fetch is under way."""
+        held = self._bins.get(campaign_id)
+        if held is None or held.loading:
+            return
+        due = held.next_due is not None and held.next_due <= self._clock.wall()
+        if held.exhausted and not due:
+            return
+        held.loading = True
+        self._spawn(self._load(campaign_id, held))
+
+    async def _load(self, campaign_id: int, held: _Bin) -> None:
+        try:
+            now = self._clock.wall()
+            without = frozenset(held.placing) | {contact.id for contact in held.queue}
+            async with self._store.read() as conn:
+                found, upcoming = await contacts.claim(conn, campaign_id, now, held.batch, without)
+        except StoreError as error:
+            log.warning("hopper_fetch_failed", campaign_id=campaign_id, reason=str(error))
+            # The fetch is asked for again after a while, and not at once: the store is ill.
+            self._clock.call_at(self._clock.mono() + _RETRY_SECONDS, lambda: self._reload(campaign_id, held))
+            return
+        held.loading = False
+        if self._bins.get(campaign_id) is not held:
+            return
+        if held.stale:
+            held.stale = False
+            held.exhausted = False
+        else:
+            held.exhausted = len(found) < held.batch
+            held.next_due = upcoming
+        # Whoever was taken meanwhile is not put back.
+        held.queue.extend(contact for contact in found if contact.id not in held.placing)
+        self._wake()
+
+    def _reload(self, campaign_id: int, held: _Bin) -> None:
+        held.loading = False
+        if self._bins.get(campaign_id) is held:
+            self.fill(campaign_id)

@@ -1,0 +1,129 @@
+"""The journal: what must be durable before the next thing happens, committed in groups and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from dialerd.clock import Clock
+from dialerd.store.db import Store
+from dialerd.store.errors import StoreError
+from dialerd.store.records import CallStep, Originating
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
+
+
+class Journal:
+    """Takes calls to be committed and steps of calls, and writes both in the order they came.
+
+    A call is committed or refused at once, for nothing was sent yet. A step is what the PBX told: it is kept and
+    written again until the store takes it. Only calls in flight make steps, and while the store fails nothing new is
+    dialled, so what is kept is bounded by them.
+    """
+
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._steps: list[CallStep] = []
+        self._calls: list[tuple[Sequence[Originating], asyncio.Future[frozenset[str]]]] = []
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run(), name="journal")
+
+    async def close(self, deadline: float) -> None:
+        """Write what is left, for at most so many seconds; then stop."""
+        try:
+            async with asyncio.timeout(deadline):
+                await self._idle.wait()
+        except TimeoutError:
+            log.error("journal_closed_with_steps_unwritten", steps=len(self._steps))
+            self._metrics.dropped.labels(what="journal_step").inc(len(self._steps))
+        self._closing = True
+        self._work.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def step(self, step: CallStep) -> None:
+        """Take what the PBX told of a call. Never waits and never fails."""
+        self._steps.append(step)
+        self._stir()
+
+    async def originate(self, calls: Sequence[Originating]) -> frozenset[str]:
+        """Commit calls; returns the ids of those that may be sent now. Raises StoreError: then none may."""
+        future: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
+        self._calls.append((calls, future))
+        self._stir()
+        with self._clock.hold():
+            return await future
+
+    @property
+    def backlog(self) -> int:
+        """Steps not yet durable."""
+        return len(self._steps)
+
+    def _stir(self) -> None:
+        self._idle.clear()
+        self._work.set()
+
+    async def _run(self) -> None:
+        retry = _RETRY_FIRST
+        while not self._closing:
+            await self._work.wait()
+            self._work.clear()
+            while self._calls or self._steps:
+                if await self._write():
+                    retry = _RETRY_FIRST
+                else:
+                    await self._clock.sleep(retry * (0.5 + self._clock.chance()))
+                    retry = min(_RETRY_MOST, retry * 2)
+            self._idle.set()
+
+    async def _write(self) -> bool:
+        """One commit of all that waits; False where the steps have to be written again later."""
+        calls, self._calls = self._calls, []
+        steps, self._steps = self._steps, []
+        originating = [each for group, _ in calls for each in group]
+        try:
+            claimed = await self._store.record(originating, steps)
+        except StoreError as error:
+            for _, future in calls:
+                if not future.done():
+                    future.set_exception(error)
+            if error.permanent and steps:
+                await self._write_singly(steps)
+                return True
+            self._steps = steps + self._steps
+            return not self._steps
+        except asyncio.CancelledError:
+            for _, future in calls:
+                future.cancel()
+            raise
+        for group, future in calls:
+            if not future.done():
+                future.set_result(claimed & {each.call.id for each in group})
+        return True
+
+    async def _write_singly(self, steps: Sequence[CallStep]) -> None:
+        """Find the step that can never be written: one bad row must not keep all others out of the store."""
+        for step in steps:
+            try:
+                await self._store.record((), [step])
+            except StoreError as error:
+                if not error.permanent:
+                    self._steps.append(step)
+                    continue
+                log.error("journal_step_refused", call_id=step.call.id, status=step.call.status, reason=str(error))
+                self._metrics.dropped.labels(what="journal_step").inc()

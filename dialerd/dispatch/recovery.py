@@ -1,0 +1,154 @@
+"""After a restart, a lost link or a doubt: ask the PBX what lives, follow that on, and settle the rest.
+
+A call is gone when two listings in a row do not show it, the first of them begun long enough after it was sent that
+a fresh channel would have been there. Until a PBX has been asked once, nothing is dialled on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from dialerd.clock import Clock, Timer
+from dialerd.core.plan import Gate
+from dialerd.dispatch.calls import Calls
+from dialerd.pbx.driver import LinkLost, LinkState, PbxDriver
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+LISTING_LAG = 2.0
+"""Seconds after which an accepted call is surely in the listing (measured: 0.3 s on FreeSWITCH)."""
+SECOND_LOOK = 2.0
+"""Seconds between the two listings that prove a call gone."""
+ROUTINE = 60.0
+"""Seconds between two listings when nothing seems wrong."""
+_RETRY = 1.0
+
+
+class Recovery:
+    """Knows whether a PBX's calls are known, and makes them known again."""
+
+    def __init__(
+        self,
+        pbx: str,
+        driver: PbxDriver,
+        calls: Calls,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        wake: Callable[[], None],
+    ) -> None:
+        self._pbx = pbx
+        self._driver = driver
+        self._calls = calls
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = wake
+        self._known = False
+        self._since = clock.wall()
+        self._wanted = asyncio.Event()
+        self._timer: Timer | None = None
+        self._missing: dict[str, float] = {}
+        """Calls that a listing did not show, and when (monotonic) that listing was asked for."""
+
+    def gate(self) -> Gate:
+        """Whether the PBX takes calls now, and if not, why."""
+        if self._driver.state is LinkState.UP and self._known:
+            return Gate(True)
+        if self._driver.state is LinkState.UP:
+            return Gate(False, f"pbx {self._pbx} is being asked which calls live")
+        return Gate(False, f"{self._driver.reason or 'not connected'} on pbx {self._pbx} since {_hhmm(self._since)}")
+
+    def link_up(self) -> None:
+        """The link is there again; what happened meanwhile was not heard."""
+        self._known = False
+        self._missing.clear()
+        self._wanted.set()
+
+    def link_down(self) -> None:
+        """The link is gone: the calls keep their slots until the PBX can be asked."""
+        if self._known:
+            self._since = self._clock.wall()
+        self._known = False
+        self._missing.clear()
+
+    def doubt(self) -> None:
+        """Something about a call of this PBX is not known: ask soon."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Ask whenever there is reason to, and each minute while calls are in flight. Runs until cancelled."""
+        while True:
+            await self._next_reason()
+            self._wanted.clear()
+            if self._driver.state is not LinkState.UP:
+                continue
+            try:
+                await self._ask()
+            except LinkLost as error:
+                log.warning("listing_failed", pbx=self._pbx, reason=str(error))
+                # A link that is gone asks again by itself; a listing that only failed is tried again.
+                self._ask_in(_RETRY)
+
+    async def _next_reason(self) -> None:
+        try:
+            async with asyncio.timeout(ROUTINE):
+                await self._wanted.wait()
+        except TimeoutError:
+            if self._calls.of_pbx(self._pbx):
+                self._wanted.set()
+
+    async def _ask(self) -> None:
+        asked_at = self._clock.mono()
+        channels = {channel.call_id: channel for channel in await self._driver.live()}
+        if self._driver.state is not LinkState.UP:
+            return
+        for channel in channels.values():
+            self._calls.confirm(channel)
+            if self._calls.get(channel.call_id) is None:
+                self._metrics.pbx_events_unknown.labels(self._pbx).inc()
+        for live in self._calls.of_pbx(self._pbx):
+            if live.call.id in channels or live.heard_at > asked_at:
+                self._missing.pop(live.call.id, None)
+            elif live.sent_at is not None and asked_at - live.sent_at < LISTING_LAG:
+                self._ask_in(LISTING_LAG)
+            else:
+                self._judge(live.call.id, asked_at)
+        if not self._known:
+            self._known = True
+            log.info("pbx_known", pbx=self._pbx, live=len(channels), in_flight=len(self._calls.of_pbx(self._pbx)))
+            self._wake()
+
+    def _judge(self, call_id: str, asked_at: float) -> None:
+        """A call is missing from a listing: the second time it is gone."""
+        live = self._calls.get(call_id)
+        if live is None:
+            return
+        if live.sent_at is None and asked_at - live.heard_at < LISTING_LAG:
+            # Committed a moment ago; its order has not gone out yet, so it cannot be listed.
+            self._ask_in(LISTING_LAG)
+            return
+        first = self._missing.setdefault(call_id, asked_at)
+        if asked_at - first < SECOND_LOOK:
+            self._ask_in(SECOND_LOOK - (asked_at - first))
+            return
+        del self._missing[call_id]
+        log.warning("call_gone", pbx=self._pbx, call_id=call_id)
+        self._driver.forget(call_id)
+        self._calls.settle_unknown(live)
+
+    def _ask_in(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self._clock.call_at(self._clock.mono() + seconds, self._ask_now)
+
+    def _ask_now(self) -> None:
+        self._timer = None
+        self._wanted.set()
+
+
+def _hhmm(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%MZ")

@@ -1,0 +1,1 @@
+"""Contacts from CSV, NDJSON and JSON: streamed, checked, reported by row and column."""

@@ -1,0 +1,1 @@
+"""The PBX drivers. Each fulfils driver.py, and none knows of another."""

@@ -1,0 +1,173 @@
+"""One AMI connection: panoramisk's protocol as the transport, with its faults mended.
+
+Only panoramisk's protocol and Action are used, not its Manager: that one reconnects by itself after a fixed time and
+cannot be told to stop, logs in and pings without deadlines, and sends actions again that nobody answered, which for an
+Originate is a second call. Here a connection lives once: when it is lost, every pending action fails with LinkLost,
+and the driver decides what comes next. What else is replaced: the parser (it lost characters that two reads split,
+repeated headers, and trusted any length), the matching of answers (an event with a pending action's ActionID took the
+answer's place), and how an action is written (values could bring their own lines).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from panoramisk.actions import Action
+from panoramisk.ami_protocol import AMIProtocol
+
+from dialerd.pbx import wire
+from dialerd.pbx.ami_stream import AmiMessage, AmiStream, AmiStreamError
+from dialerd.pbx.driver import LinkLost
+
+log = structlog.get_logger(__name__)
+
+
+class AmiAction(Action):  # type: ignore[misc]
+    """An action, written exactly as given, and its answer: one response, and where there is an ``each`` a list."""
+
+    def __init__(self, headers: wire.Headers, each: Callable[[AmiMessage], None] | None) -> None:
+        self._text = wire.ami_action(headers)
+        super().__init__(headers)
+        self._each = each
+        self._answer: AmiMessage | None = None
+
+    def __str__(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<AmiAction {self['action']}>"  # panoramisk logs its actions; a login's holds the secret
+
+    def answered_by(self, message: AmiMessage) -> bool:
+        """Whether a message with this action's id is part of its answer: the response first, then the list."""
+        return bool(message.response) if self._answer is None else self._each is not None
+
+    def add_message(self, message: AmiMessage) -> bool:
+        """Take a part of the answer; True: it was the last."""
+        if self._answer is None:
+            self._answer = message
+            if self._each is not None and message.response != "Error":
+                return False
+        elif message.get("eventlist").lower() not in ("complete", "cancelled"):
+            assert self._each is not None
+            self._each(message)
+            return False
+        if not self.future.done():
+            self.future.set_result(self._answer)
+        return True
+
+
+class _Everything:
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+class AmiLink(AMIProtocol):  # type: ignore[misc]
+    """A connection from its banner to its end. Made by :meth:`connect`; of no further use once :attr:`lost` is set."""
+
+    # What panoramisk's protocol asks of its factory, which we are: no action of a lost connection is kept for the next.
+    forgetable_actions = _Everything()
+    encoding = "utf-8"
+
+    def __init__(self, on_message: Callable[[AmiMessage], None], max_message: int) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done with the reason when the connection is gone."""
+        self.errors = 0
+        """Exceptions of whoever was told a message: caught, logged and counted."""
+        self.late_answers = 0
+        self.stream = AmiStream(max_message)
+        self.awaiting_actions: list[Action] = []  # stays empty, see forgetable_actions
+        self._on_message = on_message
+        self._next_id = 0
+        self._reason: str | None = None
+
+    @classmethod
+    async def connect(
+        cls, host: str, port: int, on_message: Callable[[AmiMessage], None], max_message: int, deadline: float
+    ) -> AmiLink:
+        """Open a connection. Raises LinkLost with the reason, at the latest after ``deadline`` seconds."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(deadline):
+                _, link = await loop.create_connection(lambda: cls(on_message, max_message), host, port)
+        except TimeoutError as error:
+            raise LinkLost(f"no connection to {host}:{port} within {deadline:g} s") from error
+        except OSError as error:
+            raise LinkLost(f"no connection to {host}:{port}: {error.strerror or error}") from error
+        return link
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.factory = self
+
+    async def ask(
+        self,
+        headers: wire.Headers,
+        deadline: float,
+        each: Callable[[AmiMessage], None] | None = None,
+    ) -> AmiMessage:
+        """Send an action and wait for its response, and with ``each`` for the end of the list after it.
+
+        ``each`` is told every message of that list as it is read, in order with the events around it. An ActionID is
+        added where there is none. Raises LinkLost where the connection goes first (nothing was sent if it had gone
+        before), TimeoutError at the deadline (seconds), WireError where the action may not be sent.
+        """
+        if not any(name == "ActionID" for name, _ in headers):
+            self._next_id += 1
+            headers = [headers[0], ("ActionID", f"a:{self._next_id}"), *headers[1:]]
+        action = AmiAction(headers, each)
+        if self.closed:
+            raise LinkLost(self._reason or "the connection is closed")
+        self.send(action)
+        try:
+            async with asyncio.timeout(deadline):
+                answer: AmiMessage = await action.future
+                return answer
+        finally:
+            self.responses.pop(action.id, None)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            messages = self.stream.feed(data)
+        except AmiStreamError as error:
+            self.drop(f"the PBX's words make no sense: {error}")
+            return
+        for message in messages:
+            if self.closed:
+                return
+            self.handle_message(message)
+
+    def handle_message(self, message: AmiMessage) -> None:
+        action = self.responses.get(message.action_id)
+        try:
+            if action is not None and action.answered_by(message):
+                if action.add_message(message):
+                    self.responses.pop(message.action_id, None)
+                return
+            if message.response:
+                self.late_answers += 1
+            self._on_message(message)
+        except Exception:  # whatever the told one does wrong, the connection lives on
+            self.errors += 1
+            log.exception("ami_handler_failed", event_name=message.event)
+        if message.event == "Shutdown":
+            self.drop("Asterisk shuts down")
+
+    def drop(self, reason: str) -> None:
+        """Close at once; everything pending fails with LinkLost."""
+        self._reason = self._reason or reason
+        if not self.closed:
+            self.transport.abort()
+        self.connection_lost(None)
+
+    def connection_lost(self, exc: Any) -> None:
+        if self.lost.done():
+            return
+        self._reason = self._reason or (f"connection lost: {exc}" if exc else "Asterisk closed the connection")
+        for action in list(self.responses.values()):
+            if not action.future.done():
+                action.future.set_exception(LinkLost(self._reason))
+        self.close()
+        self.lost.set_result(self._reason)

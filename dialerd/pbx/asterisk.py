@@ -1,0 +1,385 @@
+"""The driver for Asterisk: keeps one AMI link, sends orders over it and tells what becomes of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from dialerd.clock import Clock, Timer
+from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.pbx import wire
+from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
+from dialerd.pbx.ami_link import AmiLink
+from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
+from dialerd.pbx.driver import (
+    Accepted,
+    CallEvent,
+    Dialling,
+    InDoubt,
+    LinkDown,
+    LinkLost,
+    LinkState,
+    LinkUp,
+    LiveChannel,
+    Originate,
+    PbxEvent,
+    Refused,
+    Sink,
+)
+
+log = structlog.get_logger(__name__)
+
+_PLACE_REFUSALS = ("Extension does not exist", "Invalid priority", "Originate Access Forbidden")
+_PLACE_FIELDS = frozenset({"place", "context", "exten", "priority", "application", "data"})
+_SHUTTING_DOWN = "Asterisk is shutting down"
+_DENIED = "Permission denied"
+_NO_CHANNEL = "No such channel"
+_STEADY_SECONDS = 10.0
+"""A link that held this long starts its back-off afresh when it is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class AsteriskSettings:
+    """How to reach one Asterisk. All times in seconds."""
+
+    host: str
+    username: str
+    secret: str = field(repr=False)
+    port: int = 5038
+    connect_deadline: float = 5.0
+    action_deadline: float = 10.0
+    boot_deadline: float = 60.0
+    """How long a login may wait for FullyBooted."""
+    ping_every: float = 10.0
+    ping_deadline: float = 5.0
+    retry_first: float = 0.5
+    retry_most: float = 30.0
+    """The back-off after a lost link doubles from the first to the most, each with jitter down to its half."""
+    refused_retry: float = 60.0
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+
+
+class _LoginRefused(Exception):
+    """Asterisk answers, and denies us the login or a right."""
+
+
+class AsteriskDriver:
+    """A :class:`dialerd.pbx.driver.PbxDriver` for Asterisk 16 and later."""
+
+    def __init__(self, name: str, settings: AsteriskSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._log = log.bind(pbx=name)
+        self._state = LinkState.STOPPED
+        self._reason: str | None = "not started"
+        self._sink: Sink | None = None
+        self._link: AmiLink | None = None
+        self._booted: asyncio.Future[None] | None = None
+        self._run_task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: tuple[float, Timer] | None = None
+        self._calls = AmiCalls()
+        self._hang_up_when_made: set[str] = set()
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state now."""
+        return self._state
+
+    @property
+    def reason(self) -> str | None:
+        """Why the link is not up; None while it is up."""
+        return self._reason
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was lost, dropped or late since the start, by name."""
+        counts = Counter(self._counts)
+        if self._link is not None:
+            counts.update(_link_counts(self._link))
+        counts["events_late"] = self._calls.late
+        return dict(counts)
+
+    async def start(self, sink: Sink) -> None:
+        """Begin to connect, and return at once."""
+        if self._run_task is not None:
+            raise RuntimeError("the driver is started already")
+        self._sink = sink
+        self._state, self._reason = LinkState.CONNECTING, "connecting"
+        self._run_task = asyncio.create_task(self._run(), name="asterisk-link")
+
+    async def stop(self) -> None:
+        """Close the link; calls go on. No event comes after this returns."""
+        self._sink = None
+        tasks = [*self._tasks, *([self._run_task] if self._run_task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._run_task = None
+        if self._timer is not None:
+            self._timer[1].cancel()
+            self._timer = None
+        self._state, self._reason = LinkState.STOPPED, "stopped"
+
+    async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
+        """Send one order, once, and wait for Asterisk's receipt, at most ``action_deadline``."""
+        link = self._ready_link()
+        if link is None:
+            return Refused(f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
+        if order.call_id in self._calls or self._calls.has_channel(order.call_id):
+            return Refused("this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))
+        try:
+            headers = wire.ami_originate(order, action_id(order.call_id))
+        except wire.WireError as error:
+            refused_place = error.field in _PLACE_FIELDS
+            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
+        limit = self._clock.mono() + order.setup_seconds + order.max_call_seconds
+        self._calls.placed(order.call_id, action_id(order.call_id), order.place.application is not None, limit)
+        try:
+            answer = await link.ask(headers, self._settings.action_deadline)
+        except LinkLost as error:
+            return self._unanswered(order.call_id, str(error))
+        except TimeoutError:
+            return self._unanswered(order.call_id, f"no receipt within {self._settings.action_deadline:g} s")
+        if answer.response == "Success":
+            return Accepted()
+        self.forget(order.call_id)
+        return _refusal(answer.get("message"))
+
+    async def hangup(self, call_id: str) -> bool:
+        """Ask Asterisk to hang a call up, or as soon as its channel is made. Raises LinkLost."""
+        self._calls.asked(call_id)
+        answer = await self._ask(wire.ami_hangup(call_id))
+        if answer.response == "Success":
+            return True
+        if answer.get("message") != _NO_CHANNEL:
+            raise LinkLost(f"Asterisk refused the hangup: {answer.get('message')}")
+        if call_id in self._calls and not self._calls.has_channel(call_id):
+            # Asterisk took the order and has not made the channel yet. If it never will, that ends the call as well.
+            self._hang_up_when_made.add(call_id)
+            return True
+        self._calls.asked(call_id, False)
+        return False
+
+    async def live(self) -> tuple[LiveChannel, ...]:
+        """List the live channels whose ids are of our shape, and follow them. Raises LinkLost."""
+        listed: dict[str, LiveChannel] = {}
+
+        def each(message: AmiMessage) -> None:
+            call_id = message.get("uniqueid")
+            if call_id in self._calls or is_call_id(call_id):
+                listed[call_id] = LiveChannel(call_id, listed_state(message), listed_seconds(message))
+                # Now, not when the list is complete: its Hangup may come right behind it.
+                self._calls.adopt(call_id, listed[call_id].state)
+
+        link = self._link
+        try:
+            answer = await self._ask([("Action", "CoreShowChannels")], each)
+        finally:
+            self._set_timer()
+        if answer.response != "Success":
+            raise LinkLost(f"Asterisk refused to list its channels: {answer.get('message')}")
+        if link is not self._link:
+            raise LinkLost("the link was lost behind the listing")
+        self._calls.keep(listed)
+        return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
+
+    def forget(self, call_id: str) -> None:
+        """Drop what is remembered of a call that was settled without an Ended."""
+        self._calls.forget(call_id)
+        self._hang_up_when_made.discard(call_id)
+        self._set_timer()
+
+    # The link.
+
+    async def _run(self) -> None:
+        """Connect again and again, until stopped."""
+        failures = 0
+        while True:
+            was_up = None
+            refused = False
+            try:
+                link = await self._connect()
+                was_up = self._clock.mono()
+                reason = await self._serve(link)
+            except (LinkLost, TimeoutError) as error:
+                reason = str(error) or "no answer in time"
+            except (_LoginRefused, wire.WireError) as error:
+                reason, refused = str(error), True
+            except Exception as error:
+                self._log.exception("ami_session_failed")
+                self._counts["sessions_failed"] += 1
+                reason = f"fault in the driver: {type(error).__name__}"
+            finally:
+                self._close_link()
+            if was_up is not None and self._clock.mono() - was_up >= _STEADY_SECONDS:
+                failures = 0
+            self._down(reason, refused)
+            await self._clock.sleep(self._settings.refused_retry if refused else self._backoff(failures))
+            failures += 1
+
+    async def _connect(self) -> AmiLink:
+        """Connect, log in and wait until Asterisk is ready; then tell LinkUp."""
+        settings = self._settings
+        self._counts["connects"] += 1
+        self._booted = asyncio.get_running_loop().create_future()
+        link = await AmiLink.connect(
+            settings.host, settings.port, self._hear, settings.max_message_bytes, settings.connect_deadline
+        )
+        self._link = link
+        login: wire.Headers = [("Action", "Login"), ("Username", settings.username), ("Secret", settings.secret)]
+        answer = await self._must(link, [*login, ("Events", "on")], "login")
+        if answer.get("message") == _SHUTTING_DOWN:
+            raise LinkLost(_SHUTTING_DOWN)
+        if answer.response != "Success":
+            raise _LoginRefused(f"AMI login refused: {answer.get('message') or answer.response}")
+        # Logged in is not ready: while it boots, Asterisk knows no trunk yet.
+        either: set[asyncio.Future[Any]] = {self._booted, link.lost}
+        await asyncio.wait(either, timeout=settings.boot_deadline, return_when=asyncio.FIRST_COMPLETED)
+        if link.lost.done():
+            raise LinkLost(link.lost.result())
+        if not self._booted.done():
+            raise LinkLost(
+                f"no FullyBooted within {settings.boot_deadline:g} s: Asterisk still starts, or the AMI user may not "
+                "read class system"
+            )
+        version = await self._check_rights(link)
+        self._state, self._reason = LinkState.UP, None
+        self._log.info("pbx_link_up", version=version)
+        self._tell(LinkUp(version))
+        return link
+
+    async def _check_rights(self, link: AmiLink) -> str:
+        """Find out at once, not at the first call, whether the AMI user may do what it must; return the version."""
+        # Without a channel the two others do nothing, but are refused for want of rights before that is looked at.
+        probes = {"reporting": "CoreSettings", "originate": "Originate", "call": "Hangup"}
+        answers = {}
+        for right, action in probes.items():
+            answers[right] = await self._must(link, [("Action", action)], action)
+            if answers[right].get("message") == _DENIED:
+                raise _LoginRefused(f"the AMI user may not write class {right}, which {action} needs")
+            if answers[right].get("message") == _SHUTTING_DOWN:
+                raise LinkLost(_SHUTTING_DOWN)
+        return answers["reporting"].get("asteriskversion") or "unknown"
+
+    async def _serve(self, link: AmiLink) -> str:
+        """Watch the link until it is lost; return why."""
+        settings = self._settings
+        while not link.lost.done():
+            await asyncio.wait({link.lost}, timeout=settings.ping_every)
+            if link.lost.done():
+                break
+            try:
+                await link.ask([("Action", "Ping")], settings.ping_deadline)
+            except TimeoutError:
+                self._counts["pings_missed"] += 1
+                link.drop(f"no answer to a ping within {settings.ping_deadline:g} s")
+            except LinkLost:
+                break
+        return link.lost.result()
+
+    async def _must(
+        self, link: AmiLink, headers: wire.Headers, what: str, each: Callable[[AmiMessage], None] | None = None
+    ) -> AmiMessage:
+        try:
+            return await link.ask(headers, self._settings.action_deadline, each)
+        except TimeoutError as error:
+            raise LinkLost(f"no answer to {what} within {self._settings.action_deadline:g} s") from error
+
+    def _close_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.drop("closed by us")
+            self._counts.update(_link_counts(link))
+        self._calls.link_lost()
+
+    def _down(self, reason: str, refused: bool) -> None:
+        self._state = LinkState.REFUSED if refused else LinkState.CONNECTING
+        if reason == self._reason:
+            return
+        self._reason = reason
+        self._log.warning("pbx_link_down", reason=reason, refused=refused)
+        self._tell(LinkDown(reason, refused))
+
+    def _backoff(self, failures: int) -> float:
+        longest = min(self._settings.retry_most, self._settings.retry_first * 2.0 ** min(failures, 20))
+        return longest * (0.5 + 0.5 * self._clock.chance())
+
+    def _ready_link(self) -> AmiLink | None:
+        link = self._link
+        return link if link is not None and self._state is LinkState.UP and not link.closed else None
+
+    async def _ask(self, headers: wire.Headers, each: Callable[[AmiMessage], None] | None = None) -> AmiMessage:
+        link = self._ready_link()
+        if link is None:
+            raise LinkLost(f"no link to the PBX: {self._reason}")
+        return await self._must(link, headers, headers[0][1], each)
+
+    # What is heard.
+
+    def _hear(self, message: AmiMessage) -> None:
+        if message.event == "FullyBooted" and self._booted is not None and not self._booted.done():
+            self._booted.set_result(None)
+        for event in self._calls.take(message, self._clock.mono()):
+            self._tell_call(event)
+        self._set_timer()
+
+    def _settle(self) -> None:
+        self._timer = None
+        for event in self._calls.settle(self._clock.mono()):
+            self._tell_call(event)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        due = self._calls.due
+        if self._timer is not None:
+            if self._timer[0] == due:
+                return
+            self._timer[1].cancel()
+        self._timer = None if due is None else (due, self._clock.call_at(due, self._settle))
+
+    def _tell_call(self, event: CallEvent) -> None:
+        self._tell(event)
+        if event.call_id in self._hang_up_when_made:
+            self._hang_up_when_made.discard(event.call_id)
+            if isinstance(event, Dialling):
+                task = asyncio.create_task(self._hang_up_made(event.call_id))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _hang_up_made(self, call_id: str) -> None:
+        try:
+            await self.hangup(call_id)
+        except LinkLost as error:
+            self._log.warning("late_hangup_failed", call_id=call_id, reason=str(error))
+
+    def _tell(self, event: PbxEvent) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink(event)
+        except Exception:
+            self._counts["sink_errors"] += 1
+            self._log.exception("pbx_sink_failed", told=type(event).__name__)
+
+    def _unanswered(self, call_id: str, reason: str) -> Accepted | InDoubt:
+        if self._calls.has_channel(call_id):
+            return Accepted()  # the receipt is lost, but the call was seen
+        self._counts["originates_in_doubt"] += 1
+        return InDoubt(reason)
+
+
+def _refusal(message: str) -> Refused:
+    if message == _SHUTTING_DOWN:
+        return Refused(message, Verdict(Outcome.UNREACHABLE, Fault.PBX))
+    return Refused(message, Verdict(Outcome.FAILED, Fault.PBX), place_refused=message.startswith(_PLACE_REFUSALS))
+
+
+def _link_counts(link: AmiLink) -> dict[str, int]:
+    return {"garbage": link.stream.garbage, "answers_late": link.late_answers, "handler_errors": link.errors}

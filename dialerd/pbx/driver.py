@@ -1,0 +1,203 @@
+"""The protocol that every PBX driver fulfils: originate, hang up, list what lives, and tell events in our few words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from dialerd.core.model import HungUpBy
+from dialerd.core.outcome import Verdict
+
+
+class LinkState(StrEnum):
+    """The state of the control link to a PBX."""
+
+    STOPPED = "stopped"
+    CONNECTING = "connecting"
+    UP = "up"
+    """Logged in, and the PBX is ready for calls."""
+    REFUSED = "refused"
+    """The PBX answers, and refuses the login or the rights we need; tried again slowly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an answered call goes: a dialplan place, or an application with its data. Exactly one is set."""
+
+    context: str | None = None
+    exten: str | None = None
+    priority: int = 1
+    application: str | None = None
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Originate:
+    """One order to place a call.
+
+    ``dial`` is the trunk's dial string with the number already put in by routing. ``variables`` are final channel
+    variable names (``DIALERD_…``, ``CONTACT_…``, ``CAMPAIGN_…``) and are inherited by the legs that the channel
+    makes. ``setup_seconds`` bounds the wait for an answer as the PBX measures it, from the originate on: the backstop
+    behind our own ring timer. ``max_call_seconds`` is enforced by the PBX too, in case the daemon is gone.
+    """
+
+    call_id: str
+    dial: str
+    caller_id: str | None
+    place: Place
+    setup_seconds: float
+    max_call_seconds: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    hands_over: bool = False
+    """The place is a queue: the driver tells :class:`HandedOver` when a member takes the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The PBX took the order; events will tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The order did not become a call, for sure: it was not sent, or the PBX said no. ``verdict`` says whose fault."""
+
+    reason: str
+    verdict: Verdict
+    place_refused: bool = False
+    """The PBX does not know the place the answered call should go to (unknown context, extension, application)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """The order may have been sent and nobody knows what became of it: ask the live list, never send again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dialling:
+    """The channel exists: from here on a call may have reached the trunk."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ringing:
+    """The callee's side rings, or sends early media."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Answer supervision."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A person (or member of a queue) took the answered call."""
+
+    call_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The call is over and its channel gone. Told once per call, and last.
+
+    ``channel`` is False where the PBX never made a channel: nothing left towards the callee.
+    """
+
+    call_id: str
+    verdict: Verdict
+    hangup_cause: int | None = None
+    """Q.850 cause."""
+    hangup_text: str | None = None
+    sip_status: int | None = None
+    hung_up_by: HungUpBy | None = None
+    channel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """Logged in and ready. Whatever happened on the PBX before this was not heard."""
+
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    """The link is gone or was refused. Told once per change of reason; the driver goes on trying by itself."""
+
+    reason: str
+    refused: bool = False
+
+
+CallEvent = Dialling | Ringing | Answered | HandedOver | Ended
+PbxEvent = CallEvent | LinkUp | LinkDown
+Sink = Callable[[PbxEvent], None]
+"""Takes an event at once, on the event loop, and never raises or waits."""
+
+
+class ChannelState(StrEnum):
+    """The state of a live channel, as far as it matters to recovery."""
+
+    DIALLING = "dialling"
+    RINGING = "ringing"
+    UP = "up"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveChannel:
+    """A live channel that bears one of our call ids."""
+
+    call_id: str
+    state: ChannelState
+    seconds: float
+    """Seconds since the channel was made, as the PBX counts them."""
+
+
+class LinkLost(Exception):
+    """The link went, or a deadline passed, before the PBX answered a question."""
+
+
+class PbxDriver(Protocol):
+    """A connection to one PBX. It keeps its link by itself, and tells the sink what happens, in order per call."""
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state now."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why the link is not up, in words for an administrator; None while it is up."""
+
+    async def start(self, sink: Sink) -> None:
+        """Begin to connect, and return at once; LinkUp or LinkDown follow."""
+
+    async def stop(self) -> None:
+        """Close the link. Calls go on. No event comes after this returns."""
+
+    async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
+        """Send one order and wait for the PBX's receipt, at most the driver's deadline. Never sends twice.
+
+        Events of the call may come before this returns.
+        """
+
+    async def hangup(self, call_id: str) -> bool:
+        """Ask the PBX to hang a call up. True: asked; the Ended follows. False: it knows no such channel.
+
+        Raises LinkLost where the PBX could not be asked.
+        """
+
+    async def live(self) -> tuple[LiveChannel, ...]:
+        """List the live channels that bear ids of ours (as far as the driver can tell). Raises LinkLost.
+
+        Listed channels that the driver did not know are followed from then on: their events come to the sink.
+        """
+
+    def forget(self, call_id: str) -> None:
+        """Drop what the driver remembers of a call that was settled without an Ended."""

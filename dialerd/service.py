@@ -1,0 +1,266 @@
+"""The composition root: makes the daemon's parts from the configuration, starts them in order, and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+from dialerd.api.context import Api
+from dialerd.api.context import Limits as ApiLimits
+from dialerd.clock import Clock, SystemClock
+from dialerd.config import Config, PbxConfig
+from dialerd.core.campaign import FINISHED
+from dialerd.core.model import AgentKind, CampaignStatus, Tenant
+from dialerd.dispatch.calls import LiveCall
+from dialerd.dispatch.control import Control
+from dialerd.dispatch.dispatcher import Dispatcher, Limits
+from dialerd.dispatch.feed import Feed
+from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.uploads import Uploads
+from dialerd.intake.rows import IntakeOptions
+from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
+from dialerd.pbx.driver import PbxDriver, PbxEvent
+from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
+from dialerd.store import agents, calls, campaigns, contacts
+from dialerd.store.db import Store
+from dialerd.store.errors import StoreError
+from dialerd.store.tx import Committed
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_CLOSE_SECONDS = 10.0
+_LAG_EVERY = 1.0
+
+
+class Daemon:
+    """All parts of the dialer, wired together. Its clock and its drivers can be given, for simulation."""
+
+    def __init__(
+        self, config: Config, clock: Clock, metrics: Metrics, drivers: Mapping[str, PbxDriver] | None = None
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self.drivers = drivers if drivers is not None else make_drivers(config, clock)
+        self._tasks: asyncio.TaskGroup | None = None
+        tenants = {tenant.id: tenant for tenant in config.tenants()}
+        self.metrics = metrics
+        self.store = Store(config.store.url, clock, metrics)
+        self.feed = Feed()
+        self._journal = Journal(self.store, clock, metrics)
+        self.dispatcher = Dispatcher(
+            self.store,
+            self._journal,
+            clock,
+            metrics,
+            self.drivers,
+            tenants=list(tenants.values()),
+            trunks=config.trunks(),
+            pbxs=config.pbxs(),
+            limits=Limits(config.dispatch.cps_guard_ms / 1000, config.dispatch.setup_seconds),
+        )
+        self._uploads = Uploads(self.store, clock, self._intake_options, metrics, self._contacts_added)
+        self.control = Control(
+            self.store,
+            self.dispatcher,
+            self._uploads,
+            clock,
+            tenants=tenants,
+            pbxs=tuple(self.drivers),
+            background=self._background,
+        )
+        self.store.on_commit = self._committed
+        self.store.on_health = self.dispatcher.wake
+        self.api = Api(
+            store=self.store,
+            control=self.control,
+            feed=self.feed,
+            tenants=tenants,
+            metrics=metrics,
+            clock=clock,
+            limits=ApiLimits(upload_bytes=config.server.max_body_bytes),
+            applications=frozenset(config.agents.applications),
+        )
+
+    async def run(
+        self, stop: asyncio.Event, *, hurry: asyncio.Event | None = None, ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Run until ``stop`` is set; then finish the calls in flight, in ``drain_seconds`` or until ``hurry`` is set.
+
+        ``ready`` is called when everything runs. Raises StoreError where the store cannot be used.
+        """
+        await self.store.open()
+        try:
+            self._journal.start()
+            await self._uploads.clean_up()
+            await self._take_up()
+            async with asyncio.TaskGroup() as self._tasks:
+                dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
+                self._background(self.control.finish_stops())
+                for name, driver in self.drivers.items():
+                    await driver.start(lambda event, name=name: self._hear(name, event))
+                await ready()
+                await stop.wait()
+                await self._drain(hurry or asyncio.Event())
+                for driver in self.drivers.values():
+                    await driver.stop()
+                dispatching.cancel()
+        finally:
+            await self._journal.close(_CLOSE_SECONDS)
+            await self.store.close()
+
+    def _hear(self, pbx: str, event: PbxEvent) -> None:
+        self.dispatcher.hear(pbx, event)
+
+    async def _take_up(self) -> None:
+        """Load what was active, and the calls that were in flight, before any PBX is asked anything."""
+        async with self.store.read() as conn:
+            active = await campaigns.of_status(conn, CampaignStatus.ACTIVE)
+            waiting = await campaigns.of_status(conn, CampaignStatus.PAUSED, CampaignStatus.DRAFT)
+            known = {agent.id: agent for agent in await agents.everyone(conn)}
+            unended = await calls.live(conn)
+            theirs = await contacts.get_many(conn, [call.contact_id for call in unended])
+            campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
+        lives = []
+        for call in unended:
+            campaign, visible = campaigns_of[call.campaign_id]
+            agent = known.get(call.agent_id) if call.agent_id is not None else None
+            settings = campaign.settings
+            lives.append(
+                LiveCall(
+                    call,
+                    theirs[call.contact_id],
+                    settings,
+                    settings.answer_timeout + self._config.dispatch.setup_seconds,
+                    hands_over=agent is not None and agent.kind is AgentKind.QUEUE,
+                    stopped=campaign.status in FINISHED or not visible,
+                )
+            )
+        self.dispatcher.resume_calls(lives)
+        self.control.load(active, waiting, known)
+        if lives:
+            log.info("calls_to_recover", calls=len(lives))
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Send nothing more, and follow the calls in flight to their end for a while."""
+        self.dispatcher.drain("the daemon is stopping")
+        in_flight = len(self.dispatcher.calls)
+        if not in_flight:
+            return
+        log.info("draining", calls=in_flight, seconds=self._config.dispatch.drain_seconds)
+        empty = asyncio.ensure_future(self.dispatcher.calls.empty())
+        hurried = asyncio.ensure_future(hurry.wait())
+        await asyncio.wait(
+            (empty, hurried), timeout=self._config.dispatch.drain_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        for waiter in (empty, hurried):
+            waiter.cancel()
+        left = len(self.dispatcher.calls)
+        if left:
+            log.warning("calls_left_to_the_pbx", calls=left)
+
+    def _committed(self, committed: Committed) -> None:
+        self.feed.publish(committed)
+        for end in committed.ends:
+            self.control.campaign_ended(end.campaign_id)
+
+    def _contacts_added(self, campaign_id: int) -> None:
+        self.control.contacts_added(campaign_id)
+
+    def _intake_options(self, tenant: Tenant) -> IntakeOptions:
+        numbers = self._config.numbers
+        return IntakeOptions(
+            default_region=tenant.default_region or numbers.default_region, validate=numbers.validation
+        )
+
+    def _background(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except StoreError as error:
+                log.error("background_work_failed", reason=str(error))
+                self.metrics.dropped.labels("background_work").inc()
+
+        assert self._tasks is not None, "the daemon does not run yet"
+        self._tasks.create_task(guarded())
+
+
+def make_drivers(config: Config, clock: Clock) -> dict[str, PbxDriver]:
+    """Make a driver for each PBX of the configuration."""
+    return {name: _driver(name, pbx, clock) for name, pbx in config.pbx.items()}
+
+
+def _driver(name: str, pbx: PbxConfig, clock: Clock) -> PbxDriver:
+    if pbx.driver == "simulated":
+        return SimulatedDriver(name, SimulatedPbx(pbx.simulated, clock), clock)
+    settings = AsteriskSettings(
+        host=pbx.host,
+        port=pbx.link_port,
+        username=pbx.username or "",
+        secret=pbx.secret.get_secret_value() if pbx.secret else "",
+        action_deadline=pbx.action_deadline_seconds,
+        ping_every=pbx.ping_seconds,
+    )
+    return AsteriskDriver(name, settings, clock)
+
+
+async def serve(config: Config) -> int:
+    """Run the daemon until SIGTERM or SIGINT; returns the process's exit status."""
+    from dialerd.api.server import ApiServer
+
+    clock, metrics = SystemClock(), Metrics()
+    try:
+        _prepare(config)
+        daemon = Daemon(config, clock, metrics)
+        stop, hurry = _signals()
+        server = ApiServer(daemon.api)
+
+        async def ready() -> None:
+            await server.start(config.server.host, config.server.port)
+            log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
+
+        lag = asyncio.create_task(_measure_lag(clock, metrics))
+        try:
+            await daemon.run(stop, hurry=hurry, ready=ready)
+        finally:
+            lag.cancel()
+            await server.stop(_CLOSE_SECONDS)
+    except (StoreError, OSError) as error:
+        log.error("not_started", reason=str(error))
+        return 1
+    log.info("stopped")
+    return 0
+
+
+async def _measure_lag(clock: Clock, metrics: Metrics) -> None:
+    """Measure how late the event loop runs: whoever blocks it shows here."""
+    while True:
+        due = clock.mono() + _LAG_EVERY
+        await clock.sleep(_LAG_EVERY)
+        metrics.loop_lag.observe(max(0.0, clock.mono() - due))
+
+
+def _prepare(config: Config) -> None:
+    """Create a store that is not there yet; one that is there is only checked."""
+    from dialerd.store.migrate import is_new, migrate
+
+    if is_new(config.store.url):
+        log.info("store_created", revision=migrate(config.store.url))
+
+
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """The first signal asks to stop, the second to hurry."""
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, told)
+    return stop, hurry

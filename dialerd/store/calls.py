@@ -1,0 +1,39 @@
+"""Call attempts in the store: listed, and found again after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dialerd.core.model import Call, CallStatus, HungUpBy
+from dialerd.core.outcome import Fault, Outcome
+from dialerd.store.schema import call
+
+
+async def live(conn: AsyncConnection) -> list[Call]:
+    """Every call whose end is not known: what recovery has to find again."""
+    query = sa.select(call).where(call.c.ended_at.is_(None)).order_by(call.c.originated_at, call.c.id)
+    return [_call(row) for row in (await conn.execute(query)).mappings()]
+
+
+async def page(
+    conn: AsyncConnection, campaign_id: int, *, limit: int, offset: int, contact_id: int | None = None
+) -> list[Call]:
+    """A page of a campaign's call attempts, in the order they were placed."""
+    query = sa.select(call).where(call.c.campaign_id == campaign_id)
+    if contact_id is not None:
+        query = query.where(call.c.contact_id == contact_id)
+    rows = await conn.execute(query.order_by(call.c.originated_at, call.c.id).limit(limit).offset(offset))
+    return [_call(row) for row in rows.mappings()]
+
+
+def _call(row: Mapping[Any, Any]) -> Call:
+    values = dict(row)
+    values["status"] = CallStatus(values["status"])
+    values["outcome"] = Outcome(values["outcome"]) if values["outcome"] else None
+    values["fault"] = Fault(values["fault"]) if values["fault"] else None
+    values["hung_up_by"] = HungUpBy(values["hung_up_by"]) if values["hung_up_by"] else None
+    return Call(**values)

@@ -1,0 +1,250 @@
+"""Contacts in the store: inserted, claimed, listed and cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dialerd.core.model import Contact, ContactStatus
+from dialerd.core.outcome import Outcome
+from dialerd.store.records import EventDraft, EventKind
+from dialerd.store.schema import contact, contact_import, from_micros, to_micros
+from dialerd.store.tx import Tx
+
+BASE_LIST = 0
+"""The list of contacts that were inserted whole; a staged upload is a list of its own."""
+
+
+async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Insert new pending contacts; returns how many were new. A number the campaign has already is passed over."""
+    if not rows:
+        return 0
+    now = tx.clock.wall()
+    fixed = {
+        "campaign_id": campaign_id,
+        "list_id": list_id,
+        "status": ContactStatus.PENDING.value,
+        "attempts": 0,
+        "callee_tries": 0,
+        "mishaps": 0,
+        "outcomes": {},
+        "due_at": 0,
+        "updated_at": now,
+    }
+    result = await tx.conn.execute(
+        _insert_or_skip(tx.conn),
+        [{**fixed, **row} for row in rows],
+        execution_options={"preserve_rowcount": True},
+    )
+    return result.rowcount
+
+
+async def known_numbers(conn: AsyncConnection, campaign_id: int, numbers: Sequence[str]) -> set[str]:
+    """Which of these numbers the campaign already has, in whatever list."""
+    query = sa.select(contact.c.phone_number).where(
+        contact.c.campaign_id == campaign_id, contact.c.phone_number.in_(numbers)
+    )
+    return set((await conn.execute(query)).scalars())
+
+
+async def claim(
+    conn: AsyncConnection, campaign_id: int, now: datetime, limit: int, without: frozenset[int]
+) -> tuple[list[Contact], datetime | None]:
+    """The next due contacts, highest priority first, then the longest due; and when the next one falls due.
+
+    Nothing is marked: whoever commits a call claims its contact in the same transaction. ``without`` names contacts
+    that the caller already holds. The moment is None where nothing is pending beyond what was returned.
+    """
+    at = to_micros(now)
+    lists = await _visible_lists(conn, campaign_id)
+    found: list[Contact] = []
+    upcoming: int | None = None
+    for priority in await _priorities(conn, campaign_id, lists):
+        pending = [
+            contact.c.campaign_id == campaign_id,
+            contact.c.list_id.in_(lists),
+            contact.c.priority == priority,
+            contact.c.status == ContactStatus.PENDING,
+        ]
+        if len(found) < limit:
+            query = (
+                sa.select(contact)
+                .where(*pending, contact.c.due_at <= at)
+                .order_by(contact.c.due_at, contact.c.id)
+                .limit(limit - len(found) + len(without))
+            )
+            rows = (await conn.execute(query)).mappings()
+            found += [_contact(row) for row in rows if row["id"] not in without]
+        following = await conn.scalar(sa.select(sa.func.min(contact.c.due_at)).where(*pending, contact.c.due_at > at))
+        if following is not None:
+            upcoming = following if upcoming is None else min(upcoming, following)
+    return found[:limit], None if upcoming is None else from_micros(upcoming)
+
+
+async def get_many(conn: AsyncConnection, ids: Sequence[int]) -> dict[int, Contact]:
+    """Contacts by id."""
+    found: dict[int, Contact] = {}
+    for start in range(0, len(ids), 500):
+        query = sa.select(contact).where(contact.c.id.in_(ids[start : start + 500]))
+        found.update({row["id"]: _contact(row) for row in (await conn.execute(query)).mappings()})
+    return found
+
+
+async def page(
+    conn: AsyncConnection,
+    campaign_id: int,
+    *,
+    status: ContactStatus | None,
+    limit: int,
+    offset: int,
+    after: int | None = None,
+) -> list[Contact]:
+    """A page of a campaign's visible contacts, in the order they were added."""
+    query = sa.select(contact).where(contact.c.campaign_id == campaign_id).order_by(contact.c.id)
+    staging = await _staging_lists(conn, campaign_id)
+    if staging:
+        query = query.where(contact.c.list_id.not_in(staging))
+    if status is not None:
+        query = query.where(contact.c.status == status.value)
+    if after is not None:
+        query = query.where(contact.c.id > after)
+    rows = (await conn.execute(query.limit(limit).offset(offset))).mappings()
+    return [_contact(row) for row in rows]
+
+
+async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -> int:
+    """Cancel some of a campaign's pending contacts, with an event each; returns how many there were."""
+    staging = await _staging_lists(tx.conn, campaign_id)
+    some = (
+        sa.select(contact.c.id)
+        .where(contact.c.campaign_id == campaign_id, contact.c.status == ContactStatus.PENDING)
+        .where(contact.c.list_id.not_in(staging) if staging else sa.true())
+        .order_by(contact.c.id)
+        .limit(limit)
+    )
+    return await _cancel(tx, sa.update(contact).where(contact.c.id.in_(some)), reason)
+
+
+async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) -> None:
+    """Give pending contacts another time; one whose time never comes is cancelled, with the reason."""
+    for contact_id, until, reason in deferred:
+        pending = sa.update(contact).where(contact.c.id == contact_id, contact.c.status == ContactStatus.PENDING)
+        if until is not None:
+            await tx.conn.execute(pending.values(due_at=to_micros(until)))
+        else:
+            await _cancel(tx, pending, reason)
+
+
+async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
+    """Cancel the contacts that an update statement chooses, with an event each; returns how many there were."""
+    now = tx.clock.wall()
+    rows = await tx.conn.execute(
+        chosen.values(status=ContactStatus.CANCELLED.value, updated_at=now, reason=reason, due_at=0).returning(
+            contact.c.id, contact.c.campaign_id, contact.c.phone_number
+        )
+    )
+    cancelled = sorted(rows.tuples())
+    for contact_id, campaign_id, number in cancelled:
+        tx.emit(
+            EventDraft(
+                EventKind.CANCELLED, campaign_id, ContactStatus.CANCELLED.value, now, contact_id, phone_number=number
+            )
+        )
+        tx.stats(campaign_id).move(ContactStatus.PENDING, ContactStatus.CANCELLED)
+        tx.touched.add(campaign_id)
+    return len(cancelled)
+
+
+async def remove_list(tx: Tx, campaign_id: int, list_id: int, limit: int) -> int:
+    """Remove some contacts of an upload that never became visible; returns how many."""
+    # Named with its campaign and status, the list is one range of ix_contact_due; alone it would scan every contact.
+    some = (
+        sa.select(contact.c.id)
+        .where(
+            contact.c.campaign_id == campaign_id,
+            contact.c.list_id == list_id,
+            contact.c.status == ContactStatus.PENDING,
+        )
+        .limit(limit)
+    )
+    result = await tx.conn.execute(sa.delete(contact).where(contact.c.id.in_(some)))
+    return result.rowcount
+
+
+async def remove_of_campaign(tx: Tx, campaign_id: int, limit: int) -> int:
+    """Remove some contacts of a campaign that never became visible, of whatever list; returns how many."""
+    some = sa.select(contact.c.id).where(contact.c.campaign_id == campaign_id).limit(limit)
+    result = await tx.conn.execute(sa.delete(contact).where(contact.c.id.in_(some)))
+    return result.rowcount
+
+
+async def _visible_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
+    query = sa.select(contact_import.c.id).where(
+        contact_import.c.campaign_id == campaign_id, contact_import.c.staged, contact_import.c.published_at.is_not(None)
+    )
+    return [BASE_LIST, *(await conn.execute(query)).scalars()]
+
+
+async def _staging_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
+    query = sa.select(contact_import.c.id).where(
+        contact_import.c.campaign_id == campaign_id, contact_import.c.published_at.is_(None)
+    )
+    return list((await conn.execute(query)).scalars())
+
+
+async def _priorities(conn: AsyncConnection, campaign_id: int, lists: Sequence[int]) -> list[int]:
+    """The distinct priorities among pending contacts, highest first, found by hopping over the index."""
+    found: set[int] = set()
+    for list_id in lists:
+        pending = [
+            contact.c.campaign_id == campaign_id,
+            contact.c.list_id == list_id,
+            contact.c.status == ContactStatus.PENDING,
+        ]
+        highest = await conn.scalar(sa.select(sa.func.max(contact.c.priority)).where(*pending))
+        while highest is not None:
+            found.add(highest)
+            highest = await conn.scalar(
+                sa.select(sa.func.max(contact.c.priority)).where(*pending, contact.c.priority < highest)
+            )
+    return sorted(found, reverse=True)
+
+
+def _insert_or_skip(conn: AsyncConnection) -> Any:
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+        return pg_insert(contact).on_conflict_do_nothing(index_elements=["campaign_id", "phone_number"])
+    from sqlalchemy.dialects.sqlite import insert as lite_insert
+
+    return lite_insert(contact).on_conflict_do_nothing(index_elements=["campaign_id", "phone_number"])
+
+
+def _contact(row: Mapping[Any, Any]) -> Contact:
+    status = ContactStatus(row["status"])
+    waits = status is ContactStatus.PENDING and row["due_at"] > 0
+    return Contact(
+        id=row["id"],
+        campaign_id=row["campaign_id"],
+        phone_number=row["phone_number"],
+        first_name=row["first_name"],
+        last_name=row["last_name"],
+        email=row["email"],
+        company=row["company"],
+        timezone=row["timezone"],
+        priority=row["priority"],
+        external_id=row["external_id"],
+        attributes=row["attributes"],
+        status=status,
+        attempts=row["attempts"],
+        callee_tries=row["callee_tries"],
+        mishaps=row["mishaps"],
+        outcomes=row["outcomes"],
+        last_outcome=Outcome(row["last_outcome"]) if row["last_outcome"] else None,
+        next_attempt_at=from_micros(row["due_at"]) if waits else None,
+        updated_at=row["updated_at"],
+    )

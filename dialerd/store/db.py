@@ -1,0 +1,285 @@
+"""The store: many readers, one writer, and commits in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dialerd.clock import Clock
+from dialerd.store import schema, steps
+from dialerd.store.errors import StoreError, StoreNotReady
+from dialerd.store.records import CallStep, Event, Originating
+from dialerd.store.tx import Committed, Tx
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+GROUP_WEIGHT = 500
+"""Rows' worth of work in one commit: enough to share the cost of a disk flush, and far below 50 ms of writing."""
+QUEUE_LIMIT = 20_000
+
+
+Operation = Callable[[Tx], Awaitable[T]]
+
+
+@dataclass(slots=True)
+class _Job(Generic[T]):
+    future: asyncio.Future[T]
+    weight: int
+    operation: Operation[T] | None = None
+    originating: Sequence[Originating] = ()
+    moved: Sequence[CallStep] = ()
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What became of each job of a batch, told to its owner once the commit stands."""
+
+    results: list[tuple[_Job[Any], Any]] = field(default_factory=list)
+    failures: list[tuple[_Job[Any], BaseException]] = field(default_factory=list)
+
+
+class Store:
+    """The database behind the daemon. All writes go through one writer, in the order they were asked for."""
+
+    def __init__(self, url: str, clock: Clock, metrics: Metrics, *, readers: int = 4, group_weight: int = GROUP_WEIGHT):
+        self._url = url
+        self._clock = clock
+        self._metrics = metrics
+        self._group_weight = group_weight
+        self._write_engine = _engine(url, immediate=True, size=1)
+        self._read_engine = _engine(url, immediate=False, size=readers)
+        self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
+        self._task: asyncio.Task[None] | None = None
+        self._next_seq = 0
+        self._closing = False
+        self.on_commit: Callable[[Committed], None] = lambda _committed: None
+        self.on_health: Callable[[], None] = lambda: None
+        self.trouble: str | None = None
+        """Why the last write failed; None while writing works."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that the store tells its times by."""
+        return self._clock
+
+    async def open(self) -> None:
+        """Check the schema and start the writer. Raises StoreNotReady, StoreError."""
+        with _translated(), self._clock.hold():
+            async with self._read_engine.connect() as conn:
+                revision = await conn.run_sync(_revision)
+                if revision != schema.REVISION:
+                    raise StoreNotReady(
+                        f"the store is at schema {revision or 'none'}, this version needs {schema.REVISION}: "
+                        "run dialerd migrate"
+                    )
+                self._next_seq = 1 + (await conn.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0)
+        self._task = asyncio.create_task(self._run(), name="store-writer")
+
+    async def close(self) -> None:
+        """Write what is queued, then close. Harmless when repeated."""
+        if self._task is not None and not self._closing:
+            self._closing = True
+            with self._clock.hold():
+                await self._queue.put(None)
+                await self._task
+        self._closing = True
+        with self._clock.hold():
+            await self._write_engine.dispose()
+            await self._read_engine.dispose()
+
+    async def crash(self) -> None:
+        """Drop what is queued and close: for simulations of a killed process. What was committed stays."""
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while not self._queue.empty():
+            job = self._queue.get_nowait()
+            if job is not None:
+                _fail(job.future, StoreError("the store crashed"))
+
+    @contextlib.asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A reader's connection, seeing one consistent state. Raises StoreError where the store fails."""
+        with _translated(), self._clock.hold():
+            async with self._read_engine.connect() as conn:
+                yield conn
+
+    async def write(self, operation: Operation[T], *, weight: int = 10) -> T:
+        """Run an operation in the writer's next commit and return its result once that is durable.
+
+        What the operation raises undoes the operation alone. Raises StoreError where the commit itself failed.
+        """
+        job: _Job[T] = _Job(asyncio.get_running_loop().create_future(), weight, operation)
+        return await self._put(job)
+
+    async def record(self, originating: Sequence[Originating], moved: Sequence[CallStep]) -> frozenset[str]:
+        """Commit calls and their steps; returns the ids of the calls whose contact was still theirs to dial."""
+        job: _Job[frozenset[str]] = _Job(
+            asyncio.get_running_loop().create_future(),
+            len(originating) + len(moved),
+            originating=originating,
+            moved=moved,
+        )
+        return await self._put(job)
+
+    async def _put(self, job: _Job[T]) -> T:
+        if self._closing or self._task is None:
+            raise StoreError("the store is closed")
+        with self._clock.hold():
+            await self._queue.put(job)
+            return await job.future
+
+    async def _run(self) -> None:
+        last = False
+        while not last:
+            job = await self._queue.get()
+            batch, weight = [], 0
+            while job is not None:
+                batch.append(job)
+                weight += job.weight
+                if weight >= self._group_weight or self._queue.empty():
+                    break
+                job = self._queue.get_nowait()
+            last = job is None
+            live = [each for each in batch if not each.future.cancelled()]
+            if live:
+                await self._commit(live)
+
+    async def _commit(self, batch: list[_Job[Any]]) -> None:
+        outcome = _Outcome()
+        begun = self._clock.mono()
+        try:
+            with _translated(), self._clock.hold():
+                async with self._write_engine.begin() as conn:
+                    tx = Tx(conn, self._clock)
+                    await self._apply(tx, batch, outcome)
+                    committed = await self._finish(tx)
+        except StoreError as error:
+            self._set_trouble(str(error))
+            for job in batch:
+                _fail(job.future, error)
+            return
+        self._set_trouble(None)
+        self._metrics.commit_seconds.observe(self._clock.mono() - begun)
+        self._metrics.commit_jobs.observe(len(batch))
+        # The feed hears of a commit before those who waited for it go on: nobody acts on what the stream lacks.
+        self.on_commit(committed)
+        for job, result in outcome.results:
+            if not job.future.done():
+                job.future.set_result(result)
+        for job, failure in outcome.failures:
+            _fail(job.future, failure)
+
+    async def _apply(self, tx: Tx, batch: list[_Job[Any]], outcome: _Outcome) -> None:
+        recorded = [job for job in batch if job.operation is None]
+        if recorded:
+            claimed = await steps.apply(
+                tx,
+                [each for job in recorded for each in job.originating],
+                [each for job in recorded for each in job.moved],
+            )
+            outcome.results += [
+                (job, frozenset(each.call.id for each in job.originating) & claimed) for job in recorded
+            ]
+        for job in batch:
+            if job.operation is not None:
+                await self._operate(tx, job, outcome)
+
+    async def _operate(self, tx: Tx, job: _Job[Any], outcome: _Outcome) -> None:
+        assert job.operation is not None
+        own = Tx(tx.conn, self._clock)
+        try:
+            async with tx.conn.begin_nested():
+                result = await job.operation(own)
+        except Exception as error:
+            # The savepoint took it back; the rest of the batch goes on.
+            failure = _as_store_error(error) if isinstance(error, SQLAlchemyError) else error
+            outcome.failures.append((job, failure))
+            return
+        tx.events += own.events
+        tx.touched |= own.touched
+        tx.ends += own.ends
+        for campaign_id, delta in own.deltas.items():
+            tx.deltas[campaign_id].columns.update(delta.columns)
+        outcome.results.append((job, result))
+
+    async def _finish(self, tx: Tx) -> Committed:
+        await steps.write_stats(tx)
+        await steps.finish_campaigns(tx)
+        numbered = tuple(Event(self._next_seq + index, draft) for index, draft in enumerate(tx.events))
+        # A rolled back number is never told to anybody, so it may stay unused.
+        self._next_seq += len(numbered)
+        await steps.write_events(tx, numbered)
+        return Committed(numbered, tuple(tx.ends))
+
+    def _set_trouble(self, trouble: str | None) -> None:
+        if trouble == self.trouble:
+            return
+        self.trouble = trouble
+        if trouble is not None:
+            log.error("store_failed", reason=trouble)
+        else:
+            log.info("store_recovered")
+        self.on_health()
+
+
+def _engine(url: str, *, immediate: bool, size: int) -> AsyncEngine:
+    parsed = make_url(url)
+    if parsed.drivername == "sqlite":
+        parsed = parsed.set(drivername="sqlite+aiosqlite")
+    # Timeouts bound every wait: for a connection of the pool, and for SQLite's lock.
+    engine = create_async_engine(parsed, pool_size=size, max_overflow=0, pool_timeout=10, connect_args={"timeout": 5})
+
+    @sa.event.listens_for(engine.sync_engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # The driver's own transaction handling would begin too late for BEGIN IMMEDIATE and for savepoints.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @sa.event.listens_for(engine.sync_engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+@contextlib.contextmanager
+def _translated() -> Any:
+    try:
+        yield
+    except (SQLAlchemyError, OSError) as error:
+        raise _as_store_error(error) from error
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    # The driver's own words, without the statement and its parameters: they hold people's names and numbers.
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    return StoreError(f"{type(cause).__name__}: {cause}"[:300], permanent=isinstance(error, IntegrityError))
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)

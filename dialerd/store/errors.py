@@ -1,0 +1,16 @@
+"""What can go wrong with the store."""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The store failed; what was asked changed nothing."""
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        """The same write would fail again (a constraint), so that it is useless to repeat it."""
+
+
+class StoreNotReady(StoreError):
+    """The store's schema is not the one this version needs."""

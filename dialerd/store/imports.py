@@ -1,0 +1,101 @@
+"""Uploads in the store: staged in short steps, published by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dialerd.core.model import ContactStatus
+from dialerd.store.schema import contact_import, import_reject
+from dialerd.store.tx import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An upload and its report in numbers."""
+
+    id: int
+    campaign_id: int
+    staged: bool
+    added: int = 0
+    duplicates: int = 0
+    invalid: int = 0
+    do_not_call: int = 0
+
+
+async def begin(tx: Tx, new: Import) -> None:
+    """Note that an upload is under way."""
+    await tx.conn.execute(
+        sa.insert(contact_import).values(
+            id=new.id,
+            campaign_id=new.campaign_id,
+            created_at=tx.clock.wall(),
+            published_at=None,
+            staged=new.staged,
+            added=0,
+            duplicates=0,
+            invalid=0,
+            do_not_call=0,
+        )
+    )
+
+
+async def publish(tx: Tx, done: Import) -> None:
+    """Make an upload's contacts visible, all at once, with its report."""
+    await tx.conn.execute(
+        sa.update(contact_import)
+        .where(contact_import.c.id == done.id)
+        .values(
+            published_at=tx.clock.wall(),
+            added=done.added,
+            duplicates=done.duplicates,
+            invalid=done.invalid,
+            do_not_call=done.do_not_call,
+        )
+    )
+    tx.stats(done.campaign_id).move(None, ContactStatus.PENDING, done.added)
+
+
+async def reject(tx: Tx, import_id: int, position: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep rejected rows for the report; ``position`` is the place of the first in the report."""
+    if rows:
+        numbered = [{**row, "import_id": import_id, "position": position + index} for index, row in enumerate(rows)]
+        await tx.conn.execute(sa.insert(import_reject), numbered)
+
+
+async def remove(tx: Tx, import_id: int) -> None:
+    """Remove an upload that came to nothing; its contacts and its report are removed before, in steps."""
+    await tx.conn.execute(sa.delete(contact_import).where(contact_import.c.id == import_id))
+
+
+async def remove_rejects(tx: Tx, import_id: int, limit: int) -> int:
+    """Remove some rejected rows of an upload that came to nothing; returns how many."""
+    some = sa.select(import_reject.c.position).where(import_reject.c.import_id == import_id).limit(limit)
+    result = await tx.conn.execute(
+        sa.delete(import_reject).where(import_reject.c.import_id == import_id, import_reject.c.position.in_(some))
+    )
+    return result.rowcount
+
+
+async def is_published(conn: AsyncConnection, import_id: int) -> bool:
+    """Whether an upload is there and visible."""
+    query = sa.select(contact_import.c.id).where(
+        contact_import.c.id == import_id, contact_import.c.published_at.is_not(None)
+    )
+    return (await conn.execute(query)).first() is not None
+
+
+async def of_campaign(conn: AsyncConnection, campaign_id: int) -> list[int]:
+    """The ids of a campaign's uploads."""
+    query = sa.select(contact_import.c.id).where(contact_import.c.campaign_id == campaign_id)
+    return list((await conn.execute(query)).scalars())
+
+
+async def unpublished(conn: AsyncConnection) -> list[tuple[int, int]]:
+    """Uploads (their ids, and their campaigns') that a restart cut short."""
+    query = sa.select(contact_import.c.id, contact_import.c.campaign_id).where(contact_import.c.published_at.is_(None))
+    return [(row[0], row[1]) for row in await conn.execute(query)]

@@ -1,0 +1,200 @@
+"""The first tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Go forward. There is no way back: restore a backup instead."""
+    op.create_table(
+        "agent",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("max_concurrent_calls", sa.Integer(), nullable=True),
+        sa.Column("context", sa.Text(), nullable=True),
+        sa.Column("exten", sa.Text(), nullable=True),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("queue", sa.Text(), nullable=True),
+        sa.Column("application", sa.Text(), nullable=True),
+        sa.Column("data", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_agent_name", "agent", ["tenant", "name"], unique=True)
+    op.create_table(
+        "api_key",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=True),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("salt", sa.Text(), nullable=False),
+        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "call",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=False),
+        sa.Column("contact_id", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("pbx", sa.Text(), nullable=False),
+        sa.Column("trunk", sa.Text(), nullable=False),
+        sa.Column("agent_id", sa.BigInteger(), nullable=True),
+        sa.Column("caller_id", sa.Text(), nullable=True),
+        sa.Column("phone_number", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("fault", sa.Text(), nullable=True),
+        sa.Column("hangup_cause", sa.Integer(), nullable=True),
+        sa.Column("hangup_text", sa.Text(), nullable=True),
+        sa.Column("sip_status", sa.Integer(), nullable=True),
+        sa.Column("hung_up_by", sa.Text(), nullable=True),
+        sa.Column("originated_at", sa.BigInteger(), nullable=False),
+        sa.Column("ringing_at", sa.BigInteger(), nullable=True),
+        sa.Column("answered_at", sa.BigInteger(), nullable=True),
+        sa.Column("handed_over_at", sa.BigInteger(), nullable=True),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.Column("talk_seconds", sa.Float(), nullable=True),
+        sa.Column("recording", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_call_campaign", "call", ["campaign_id", "originated_at", "id"], unique=False)
+    op.create_index("ix_call_contact", "call", ["contact_id"], unique=False)
+    op.create_index(
+        "ix_call_live",
+        "call",
+        ["pbx"],
+        unique=False,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
+    )
+    op.create_table(
+        "campaign",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("agent_id", sa.BigInteger(), nullable=True),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("keep_open", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=True),
+        sa.Column("completed_at", sa.BigInteger(), nullable=True),
+        sa.Column("visible", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_campaign_tenant", "campaign", ["tenant", "status", "id"], unique=False)
+    op.create_table(
+        "campaign_stats",
+        sa.Column(
+            "campaign_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("pending", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("originated", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("connected", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("completed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("cancelled", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("calls_placed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("calls_answered", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("talk_millis", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_answered", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_machine", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_abandoned", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_busy", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_no_answer", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_rejected", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_invalid_number", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_congestion", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_unreachable", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_interrupted", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_cancelled", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("outcome_failed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id"),
+    )
+    op.create_table(
+        "contact",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=False),
+        sa.Column("list_id", sa.BigInteger(), nullable=False),
+        sa.Column("phone_number", sa.Text(), nullable=False),
+        sa.Column("first_name", sa.Text(), nullable=True),
+        sa.Column("last_name", sa.Text(), nullable=True),
+        sa.Column("email", sa.Text(), nullable=True),
+        sa.Column("company", sa.Text(), nullable=True),
+        sa.Column("timezone", sa.Text(), nullable=True),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("external_id", sa.Text(), nullable=True),
+        sa.Column("attributes", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("callee_tries", sa.Integer(), nullable=False),
+        sa.Column("mishaps", sa.Integer(), nullable=False),
+        sa.Column("outcomes", sa.Text(), nullable=False),
+        sa.Column("last_outcome", sa.Text(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_contact_due",
+        "contact",
+        ["campaign_id", "list_id", "priority", "due_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("status = 'pending'"),
+        postgresql_where=sa.text("status = 'pending'"),
+    )
+    op.create_index("ix_contact_number", "contact", ["campaign_id", "phone_number"], unique=True)
+    op.create_index("ix_contact_status", "contact", ["campaign_id", "status", "id"], unique=False)
+    op.create_table(
+        "contact_import",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("published_at", sa.BigInteger(), nullable=True),
+        sa.Column("staged", sa.Boolean(), nullable=False),
+        sa.Column("added", sa.BigInteger(), nullable=False),
+        sa.Column("duplicates", sa.BigInteger(), nullable=False),
+        sa.Column("invalid", sa.BigInteger(), nullable=False),
+        sa.Column("do_not_call", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_import_campaign", "contact_import", ["campaign_id", "published_at"], unique=False)
+    op.create_table(
+        "event",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=False),
+        sa.Column("contact_id", sa.BigInteger(), nullable=True),
+        sa.Column("call_id", sa.Text(), nullable=True),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("phone_number", sa.Text(), nullable=True),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq"),
+    )
+    op.create_index("ix_event_campaign", "event", ["campaign_id", "seq"], unique=False)
+    op.create_table(
+        "import_reject",
+        sa.Column("import_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("row", sa.BigInteger(), nullable=True),
+        sa.Column("column", sa.Text(), nullable=True),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("message", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("import_id", "position"),
+    )

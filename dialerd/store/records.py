@@ -1,0 +1,105 @@
+"""What passes through the writer: events, and the steps that calls take, as values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from dialerd.core.model import Call, CallStatus, CampaignStatus, Contact, ContactStatus
+from dialerd.core.outcome import Outcome
+from dialerd.store.schema import OUTCOME_COLUMNS
+
+
+class EventKind(StrEnum):
+    """The ``event:`` of the stream."""
+
+    ORIGINATED = "originated"
+    RINGING = "ringing"
+    CONNECTED = "connected"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRY_SCHEDULED = "retry_scheduled"
+    CALLBACK_SCHEDULED = "callback_scheduled"
+    CAMPAIGN = "campaign"
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event before the writer gave it its number."""
+
+    kind: EventKind
+    campaign_id: int
+    status: str
+    at: datetime
+    contact_id: int | None = None
+    call_id: str | None = None
+    outcome: Outcome | None = None
+    phone_number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A committed event: ``seq`` only grows, over all campaigns."""
+
+    seq: int
+    draft: EventDraft
+
+
+@dataclass(frozen=True, slots=True)
+class Originating:
+    """Commit a call as originated, if its contact is still pending."""
+
+    call: Call
+    contact: Contact
+    """The contact as it stands once the call is committed."""
+    event: EventDraft
+
+
+@dataclass(frozen=True, slots=True)
+class CallStep:
+    """A call's new state, with what it means to its contact."""
+
+    call: Call
+    contact: Contact | None
+    """The contact's new state; None where this step left it alone."""
+    contact_was: ContactStatus
+    event: EventDraft | None
+
+
+@dataclass(slots=True)
+class StatsDelta:
+    """Changes to one campaign's counters, added up over a batch."""
+
+    columns: Counter[str] = field(default_factory=Counter)
+
+    def move(self, was: ContactStatus | None, now: ContactStatus | None, count: int = 1) -> None:
+        """Count contacts that changed their status."""
+        if was is not None:
+            self.columns[was.value] -= count
+        if now is not None:
+            self.columns[now.value] += count
+
+    def ended(self, call: Call) -> None:
+        """Count a call that ended."""
+        if call.outcome is not None:
+            self.columns[OUTCOME_COLUMNS[call.outcome]] += 1
+        if call.answered_at is not None:
+            self.columns["calls_answered"] += 1
+            self.columns["talk_millis"] += round((call.talk_seconds or 0.0) * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignEnd:
+    """A campaign that ended by itself inside a batch: its list was done."""
+
+    campaign_id: int
+    status: CampaignStatus
+    at: datetime
+
+
+def ended(call: Call) -> bool:
+    """Whether a call is over."""
+    return call.status in (CallStatus.ENDED, CallStatus.NOT_SENT)

@@ -1,0 +1,232 @@
+"""How a batch of call steps, counters and events is written: one statement per kind, whatever the batch's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
+from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
+from dialerd.store.schema import call, campaign, campaign_stats, contact, contact_import, event, to_micros
+from dialerd.store.tx import Tx
+
+_CHUNK = 500
+_ENDS = frozenset({ContactStatus.COMPLETED, ContactStatus.FAILED, ContactStatus.CANCELLED})
+
+_UPDATE_CALL = (
+    sa.update(call)
+    .where(call.c.id == sa.bindparam("key"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in (
+                "status",
+                "outcome",
+                "fault",
+                "hangup_cause",
+                "hangup_text",
+                "sip_status",
+                "hung_up_by",
+                "ringing_at",
+                "answered_at",
+                "handed_over_at",
+                "ended_at",
+                "talk_seconds",
+            )
+        }
+    )
+)
+_UPDATE_CONTACT = (
+    sa.update(contact)
+    .where(contact.c.id == sa.bindparam("key"))
+    .values(
+        {
+            name: sa.bindparam(name)
+            for name in (
+                "status",
+                "attempts",
+                "callee_tries",
+                "mishaps",
+                "outcomes",
+                "last_outcome",
+                "due_at",
+                "updated_at",
+            )
+        }
+    )
+)
+
+
+async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[CallStep]) -> frozenset[str]:
+    """Write calls to the journal and their steps; returns the ids of the calls that may be sent.
+
+    A contact that is no longer pending (cancelled meanwhile, deleted with its campaign) yields no call.
+    """
+    claimed = await _claim(tx, originating)
+    if claimed:
+        await tx.conn.execute(sa.insert(call), [_call_row(each.call) for each in claimed])
+    for each in claimed:
+        delta = tx.stats(each.call.campaign_id)
+        delta.move(ContactStatus.PENDING, ContactStatus.ORIGINATED)
+        delta.columns["calls_placed"] += 1
+        tx.emit(each.event)
+    await _write_steps(tx, steps)
+    return frozenset(each.call.id for each in claimed)
+
+
+async def _claim(tx: Tx, originating: Sequence[Originating]) -> list[Originating]:
+    by_contact = {each.contact.id: each for each in originating}
+    taken: set[int] = set()
+    for ids in _chunks(list(by_contact)):
+        # The contact is theirs only where it is still pending and its campaign still active.
+        active = sa.select(campaign.c.id).where(
+            campaign.c.id == contact.c.campaign_id, campaign.c.status == CampaignStatus.ACTIVE, campaign.c.visible
+        )
+        rows = await tx.conn.execute(
+            sa.update(contact)
+            .where(contact.c.id.in_(ids), contact.c.status == ContactStatus.PENDING, sa.exists(active))
+            .values(
+                status=ContactStatus.ORIGINATED.value,
+                attempts=contact.c.attempts + 1,
+                updated_at=next(iter(by_contact.values())).event.at,
+            )
+            .returning(contact.c.id)
+        )
+        taken.update(rows.scalars())
+    return [each for each in originating if each.contact.id in taken]
+
+
+async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
+    # Each step carries the whole new state, so the last one of a batch is the one to write.
+    calls: dict[str, Call] = {}
+    contacts: dict[int, Contact] = {}
+    for each in steps:
+        calls[each.call.id] = each.call
+        delta = tx.stats(each.call.campaign_id)
+        if each.contact is not None:
+            contacts[each.contact.id] = each.contact
+            delta.move(each.contact_was, each.contact.status)
+            if each.contact.status in _ENDS:
+                tx.touched.add(each.call.campaign_id)
+        if ended(each.call):
+            delta.ended(each.call)
+        if each.event is not None:
+            tx.emit(each.event)
+    if calls:
+        await tx.conn.execute(_UPDATE_CALL, [{"key": key, **_call_state(each)} for key, each in calls.items()])
+    if contacts:
+        await tx.conn.execute(_UPDATE_CONTACT, [{"key": key, **_contact_state(each)} for key, each in contacts.items()])
+
+
+async def write_stats(tx: Tx) -> None:
+    """Add the batch's changes to the campaigns' counters."""
+    for campaign_id, delta in tx.deltas.items():
+        changes = {name: campaign_stats.c[name] + count for name, count in delta.columns.items() if count}
+        if changes:
+            await tx.conn.execute(
+                sa.update(campaign_stats).where(campaign_stats.c.campaign_id == campaign_id).values(changes)
+            )
+
+
+async def finish_campaigns(tx: Tx) -> None:
+    """Complete the touched campaigns that have nothing left: no contact waiting or in flight, no upload under way."""
+    if not tx.touched:
+        return
+    left = sa.select(campaign_stats.c.pending + campaign_stats.c.originated + campaign_stats.c.connected).where(
+        campaign_stats.c.campaign_id == campaign.c.id
+    )
+    staging = sa.select(contact_import.c.id).where(
+        contact_import.c.campaign_id == campaign.c.id, contact_import.c.published_at.is_(None)
+    )
+    now = tx.clock.wall()
+    for ids in _chunks(sorted(tx.touched)):
+        rows = await tx.conn.execute(
+            sa.update(campaign)
+            .where(
+                campaign.c.id.in_(ids),
+                campaign.c.status == CampaignStatus.ACTIVE,
+                sa.not_(campaign.c.keep_open),
+                left.scalar_subquery() == 0,
+                sa.not_(sa.exists(staging)),
+            )
+            .values(status=CampaignStatus.COMPLETED.value, completed_at=now)
+            .returning(campaign.c.id)
+        )
+        for campaign_id in sorted(rows.scalars()):
+            tx.ends.append(CampaignEnd(campaign_id, CampaignStatus.COMPLETED, now))
+            tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, CampaignStatus.COMPLETED.value, now))
+
+
+async def write_events(tx: Tx, events: Sequence[Event]) -> None:
+    """Write the batch's events under their numbers."""
+    if events:
+        await tx.conn.execute(sa.insert(event), [_event_row(each) for each in events])
+
+
+def _chunks(ids: list[int]) -> Iterable[list[int]]:
+    return (ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK))
+
+
+def _call_state(each: Call) -> dict[str, Any]:
+    return {
+        "status": each.status.value,
+        "outcome": each.outcome and each.outcome.value,
+        "fault": each.fault and each.fault.value,
+        "hangup_cause": each.hangup_cause,
+        "hangup_text": each.hangup_text,
+        "sip_status": each.sip_status,
+        "hung_up_by": each.hung_up_by and each.hung_up_by.value,
+        "ringing_at": each.ringing_at,
+        "answered_at": each.answered_at,
+        "handed_over_at": each.handed_over_at,
+        "ended_at": each.ended_at,
+        "talk_seconds": each.talk_seconds,
+    }
+
+
+def _call_row(each: Call) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "tenant": each.tenant,
+        "campaign_id": each.campaign_id,
+        "contact_id": each.contact_id,
+        "attempt": each.attempt,
+        "pbx": each.pbx,
+        "trunk": each.trunk,
+        "agent_id": each.agent_id,
+        "caller_id": each.caller_id,
+        "phone_number": each.phone_number,
+        "originated_at": each.originated_at,
+        "recording": each.recording,
+        **_call_state(each),
+    }
+
+
+def _contact_state(each: Contact) -> dict[str, Any]:
+    return {
+        "status": each.status.value,
+        "attempts": each.attempts,
+        "callee_tries": each.callee_tries,
+        "mishaps": each.mishaps,
+        "outcomes": dict(each.outcomes),
+        "last_outcome": each.last_outcome and each.last_outcome.value,
+        "due_at": to_micros(each.next_attempt_at) if each.next_attempt_at is not None else 0,
+        "updated_at": each.updated_at,
+    }
+
+
+def _event_row(each: Event) -> dict[str, Any]:
+    draft = each.draft
+    return {
+        "seq": each.seq,
+        "campaign_id": draft.campaign_id,
+        "contact_id": draft.contact_id,
+        "call_id": draft.call_id,
+        "kind": draft.kind.value,
+        "status": draft.status,
+        "outcome": draft.outcome and draft.outcome.value,
+        "phone_number": draft.phone_number,
+        "at": draft.at,
+    }

@@ -1,0 +1,40 @@
+"""One transaction of the writer, and what it made true."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dialerd.clock import Clock
+from dialerd.store.records import CampaignEnd, Event, EventDraft, StatsDelta
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one commit made true: told to the feed and to the dispatcher after it."""
+
+    events: tuple[Event, ...]
+    ends: tuple[CampaignEnd, ...]
+
+
+class Tx:
+    """One transaction of the writer: its connection, and what is to be written once at its end."""
+
+    def __init__(self, conn: AsyncConnection, clock: Clock) -> None:
+        self.conn = conn
+        self.clock = clock
+        self.events: list[EventDraft] = []
+        self.deltas: defaultdict[int, StatsDelta] = defaultdict(StatsDelta)
+        self.touched: set[int] = set()
+        """Campaigns that lost a contact to an end of its way, or were resumed: they may be done."""
+        self.ends: list[CampaignEnd] = []
+
+    def emit(self, event: EventDraft) -> None:
+        """Add an event to this commit."""
+        self.events.append(event)
+
+    def stats(self, campaign_id: int) -> StatsDelta:
+        """The counters' changes of one campaign."""
+        return self.deltas[campaign_id]

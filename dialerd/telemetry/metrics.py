@@ -1,0 +1,87 @@
+"""What the daemon measures, for Prometheus. Labels are names of the configuration and fixed words, never ids."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from dialerd import __version__
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
+_DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+_BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+
+
+class Metrics:
+    """All metrics of one daemon, in a registry of their own: two daemons in one process do not share them."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        self._gauge("build_info", "The version that runs; always 1.", "version").labels(__version__).set(1)
+        self._calls()
+        self._pbx()
+        self._store()
+        self._serving()
+
+    def _calls(self) -> None:
+        self.calls = self._counter("calls", "Calls that ended, by how.", "outcome", "trunk", "pbx")
+        self.calls_in_flight = self._gauge("calls_in_flight", "Calls from their journal entry to their end.", "trunk")
+        self.slots_used = self._gauge("slots_used", "Call slots in use. Level: trunk, pbx, tenant.", "level", "name")
+        self.slots_limit = self._gauge("slots_limit", "Call slots allowed. Level: trunk, pbx, tenant.", "level", "name")
+        self.dispatch_delay = self._histogram(
+            "dispatch_delay_seconds", "From the moment a call was allowed to its originate.", _DELAYS
+        )
+        self.calls_overdue = self._counter("calls_overdue", "Calls that outlived their limit and were asked about.")
+        self.contacts_added = self._counter(
+            "contacts_added", "Rows of uploads. Result: added, duplicate, invalid or do_not_call.", "result"
+        )
+
+    def _pbx(self) -> None:
+        self.originates = self._counter(
+            "originates", "Orders to a PBX. Result: accepted, refused or in_doubt.", "pbx", "result"
+        )
+        self.pbx_events = self._counter("pbx_events", "Events from a PBX that concern calls of ours.", "pbx", "event")
+        self.pbx_events_dropped = self._counter(
+            "pbx_events_dropped", "Messages from a PBX that were dropped.", "pbx", "reason"
+        )
+        self.pbx_events_unknown = self._counter(
+            "pbx_events_unknown", "Events and channels of calls that are not in flight here.", "pbx"
+        )
+        self.pbx_link_up = self._gauge("pbx_link_up", "1 while the control link is up and logged in.", "pbx")
+        self.pbx_reconnects = self._counter("pbx_reconnects", "Times that a lost control link came back.", "pbx")
+
+    def _store(self) -> None:
+        self.commit_seconds = self._histogram("commit_seconds", "Duration of one group commit of the journal.", _DELAYS)
+        self.commit_jobs = self._histogram("commit_jobs", "Jobs in one group commit of the journal.", _BATCHES)
+
+        self.dropped = self._counter("dropped", "What was given up, by kind; every one of them is in the log.", "what")
+
+    def _serving(self) -> None:
+        self.loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer.", _DELAYS)
+        self.sse_clients = self._gauge("sse_clients", "Open event streams.")
+        self.sse_dropped = self._counter("sse_dropped", "Event streams closed because their client did not read.")
+        self.api_seconds = self._histogram(
+            "api_request_seconds", "API requests, by route, method and status.", _DELAYS, "route", "method", "status"
+        )
+
+    def observe_request(self, route: str | None, method: str, status: int, seconds: float) -> None:
+        """Count one API request. ``route`` is the route's template (with ``{id}``), None where none matched."""
+        method = method if method in _METHODS else "other"
+        self.api_seconds.labels(route or "unmatched", method, str(status)).observe(seconds)
+
+    def render(self) -> bytes:
+        """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, namespace="dialerd", registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, namespace="dialerd", registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(name, text, labels, namespace="dialerd", registry=self.registry, buckets=buckets)

@@ -1,0 +1,341 @@
+"""The lab: a real Asterisk and the far ends of its trunks, on loopback, in seconds, several at once."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+from dialerd.clock import SystemClock
+
+from tests.lab import far_end
+from tests.lab.ami import Ami
+from tests.lab.asterisk import DIALERD_SECRET, FULL_SECRET, Asterisk
+from tests.lab.ledger import FarCall, Ledger
+from tests.lab.packages import HERE, SUITES, LabError, fetch, locked, require_tools
+from tests.lab.ports import BLOCKS, HOST, Ports, block
+from tests.lab.processes import Process, spawn
+
+RUNS = HERE / "run"
+SHELL = "shell"
+"""The name of the lab that ``make lab`` starts: it has the usual ports and outlives its starter."""
+
+FAR_ENDS = ("trunk", "trunk2", "agents")
+_ASTERISK = "asterisk"
+_STATE = "lab.json"
+_FAR_END_SECONDS = 10.0
+_REACHABLE_SECONDS = 20.0
+_STOP_SECONDS = 3.0
+_clock = SystemClock()
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An AMI user of the lab."""
+
+    name: str
+    secret: str
+
+
+DIALERD = User("dialerd", DIALERD_SECRET)
+"""The user of asterisk-conf/, with its least rights and its event filter."""
+FULL = User("dialer", FULL_SECRET)
+"""All rights and all events."""
+
+
+class Lab:
+    """One Asterisk with its far ends. Use it as a context manager, or :meth:`up` and :meth:`down`.
+
+    Every method that waits has a deadline and raises LabError when it passes.
+    """
+
+    host = HOST
+
+    def __init__(self, version: str, *, name: str | None = None) -> None:
+        """Choose the Asterisk ("22" or "16").
+
+        A lab without a name ends with this process, one with a name (``SHELL``) when it is taken down.
+        """
+        if version not in SUITES:
+            raise LabError(f"the lab has Asterisk {' and '.join(SUITES)}, not {version!r}")
+        self.version = version
+        self._name = name
+        self._claim: _Claim | None = None
+        self._asterisk: Asterisk | None = None
+
+    @classmethod
+    def running(cls, name: str = SHELL) -> Lab | None:
+        """Find a lab that is up, started by this process or another; None where there is none."""
+        claim = _read_claim(RUNS / name)
+        if claim is None or not any(process.alive for process in claim.processes.values()):
+            return None
+        lab = cls(claim.version, name=name)
+        lab._attach(claim)
+        return lab
+
+    def _attach(self, claim: _Claim) -> None:
+        self._claim = claim
+        self._asterisk = Asterisk(fetch(claim.version), claim.run, claim.sockets, block(claim.block))
+
+    def __enter__(self) -> Lab:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    @property
+    def ports(self) -> Ports:
+        return block(self._up.block)
+
+    @property
+    def run(self) -> Path:
+        """The run directory: configuration, logs and the far ends' messages."""
+        return self._up.run
+
+    def up(self) -> None:
+        """Start everything and wait until the qualified trunks are reachable."""
+        require_tools()
+        root = fetch(self.version)
+        self._claim = _claim(self.version, self._name)
+        try:
+            self._asterisk = Asterisk(root, self._claim.run, self._claim.sockets, self.ports)
+            self._asterisk.prepare()
+            (self.run / "far_end.xml").write_text(far_end.scenario())
+            for name in FAR_ENDS:
+                self.start_far_end(name)
+            self.start_asterisk()
+            if self._name is not None:
+                self._claim.owner = None
+                self._claim.write()
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Stop everything; logs and messages stay until the place is used again. Harmless when it is down."""
+        if self._claim is not None:
+            _tear_down(self._claim)
+            self._claim = None
+
+    def start_asterisk(self) -> None:
+        """Start Asterisk, and wait until it takes calls and sees its trunks."""
+        self._record(_ASTERISK, self._pbx.start())
+        self.await_reachable(FAR_ENDS)
+
+    def kill_asterisk(self) -> None:
+        """Let Asterisk die without a word, as by a power cut."""
+        self._up.processes[_ASTERISK].stop(signal.SIGKILL, _STOP_SECONDS)
+
+    def stop_asterisk(self) -> None:
+        """Stop Asterisk in good order (SIGTERM)."""
+        self._pbx.stop(self._up.processes[_ASTERISK])
+
+    def restart_asterisk(self) -> None:
+        """Run ``core restart now``, and wait until Asterisk takes calls again and sees its trunks."""
+        self._pbx.restart(self._up.processes[_ASTERISK])
+        self.await_reachable(FAR_ENDS)
+
+    def start_far_end(self, name: str) -> None:
+        """Start the far end of an endpoint ("trunk", "trunk2", "agents"), and wait until it answers.
+
+        What it saw before it was stopped stays in the ledger.
+        """
+        port = getattr(self.ports, name)
+        process = spawn(
+            far_end.command(self.run / "far_end.xml", port, self.ports.media_of(name), self._messages(name)),
+            folder=self.run,
+            output=self.run / f"log/{name}.stdout",
+            environment={"HOME": str(self.run)},
+        )
+        self._record(name, process)
+        _await_options(port, process, name)
+
+    def stop_far_end(self, name: str) -> None:
+        """Let a far end vanish: nobody listens on its port afterwards."""
+        self._up.processes[name].stop(signal.SIGKILL, _STOP_SECONDS)
+
+    def cli(self, command: str) -> str:
+        """Run an Asterisk CLI command and return what it prints."""
+        return self._pbx.cli(command)
+
+    def ami(self, user: User = FULL) -> Ami:
+        """Connect to the AMI and log in."""
+        ami = Ami(HOST, self.ports.ami)
+        try:
+            ami.login(user.name, user.secret)
+        except BaseException:
+            ami.close()
+            raise
+        return ami
+
+    def await_reachable(self, endpoints: Sequence[str]) -> None:
+        """Wait until Asterisk's qualification finds these endpoints' contacts reachable."""
+        waiting = set(endpoints)
+        with self.ami() as ami:
+            # Listen first, then ask: a contact that becomes reachable in between is not missed.
+            ami.action("PJSIPShowContacts")
+            for endpoint in endpoints:
+                # Asterisk's own first round comes at a random moment of the qualify interval.
+                ami.action("PJSIPQualify", {"Endpoint": endpoint})
+            deadline = _clock.mono() + _REACHABLE_SECONDS
+            while waiting:
+                try:
+                    event = ami.next_event(("ContactList", "ContactStatus"), deadline - _clock.mono())
+                except LabError:
+                    raise LabError(f"not reachable after {_REACHABLE_SECONDS:.0f} s: {sorted(waiting)}") from None
+                if "Reachable" in (event.get("Status"), event.get("ContactStatus")):
+                    waiting.discard(event.get("Endpoint") or event.get("EndpointName") or "")
+
+    def ledger(self, *names: str) -> Ledger:
+        """Read what the far ends saw so far; all of them, or only the named ones."""
+        calls: list[FarCall] = []
+        for name in names or FAR_ENDS:
+            calls.extend(Ledger.read(self._messages(name), far_end=name).calls)
+        return Ledger(calls)
+
+    def versions(self) -> dict[str, str]:
+        """Say which Asterisk and which SIPp are at work."""
+        return {"Asterisk": self.cli("core show version").split(" built")[0].strip(), "SIPp": far_end.version()}
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The lab's processes by name."""
+        return dict(self._up.processes)
+
+    @property
+    def _up(self) -> _Claim:
+        if self._claim is None:
+            raise LabError("the lab is not up")
+        return self._claim
+
+    @property
+    def _pbx(self) -> Asterisk:
+        if self._asterisk is None:
+            raise LabError("the lab is not up")
+        return self._asterisk
+
+    def _messages(self, name: str) -> Path:
+        return self.run / f"log/{name}.messages"
+
+    def _record(self, name: str, process: Process) -> None:
+        self._up.processes[name] = process
+        self._up.write()
+
+
+@dataclass(slots=True)
+class _Claim:
+    """A block of ports and a run directory that belong to one lab, as recorded in its lab.json."""
+
+    version: str
+    block: int
+    run: Path
+    sockets: Path
+    """Sockets live in a short path: a Unix socket's may have 107 bytes at most."""
+    owner: Process | None
+    """The process whose end is the lab's end; None: it stays until it is taken down."""
+    processes: dict[str, Process]
+
+    def write(self) -> None:
+        state = {
+            "version": self.version,
+            "block": self.block,
+            "sockets": str(self.sockets),
+            "owner": asdict(self.owner) if self.owner else None,
+            "processes": {name: asdict(process) for name, process in self.processes.items()},
+        }
+        fresh = self.run / f"{_STATE}.new"
+        fresh.write_text(json.dumps(state, indent=1))
+        fresh.rename(self.run / _STATE)
+
+    @property
+    def alive(self) -> bool:
+        return self.owner.alive if self.owner else any(process.alive for process in self.processes.values())
+
+
+def _read_claim(run: Path) -> _Claim | None:
+    try:
+        state = json.loads((run / _STATE).read_text())
+    except FileNotFoundError:
+        return None
+    return _Claim(
+        version=state["version"],
+        block=state["block"],
+        run=run,
+        sockets=Path(state["sockets"]),
+        owner=Process(**state["owner"]) if state["owner"] else None,
+        processes={name: Process(**process) for name, process in state["processes"].items()},
+    )
+
+
+def _claim(version: str, name: str | None) -> _Claim:
+    """Take a free place, after clearing away what dead owners left behind."""
+    with locked("places"):
+        _clear_dead()
+        if name is not None:
+            return _take(version, 0, RUNS / name)
+        for number in range(1, BLOCKS):
+            if not (RUNS / str(number) / _STATE).exists() and block(number).free:
+                return _take(version, number, RUNS / str(number))
+    raise LabError(f"all {BLOCKS - 1} places for labs are taken; see {RUNS}")
+
+
+def _take(version: str, number: int, run: Path) -> _Claim:
+    if _read_claim(run) is not None:
+        raise LabError("a lab is up already: see `python -m tests.lab status`, or take it down first")
+    if not block(number).free:
+        raise LabError(f"somebody else listens on a port that the lab needs: {block(number).as_dict()}")
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    claim = _Claim(version, number, run, Path(tempfile.mkdtemp(prefix="dialerd-lab-")), Process.current(), {})
+    claim.write()
+    return claim
+
+
+def _clear_dead() -> None:
+    for state in RUNS.glob(f"*/{_STATE}"):
+        claim = _read_claim(state.parent)
+        if claim is not None and not claim.alive:
+            _tear_down(claim)
+
+
+def _tear_down(claim: _Claim) -> None:
+    for name, process in sorted(claim.processes.items()):
+        process.stop(signal.SIGTERM if name == _ASTERISK else signal.SIGKILL, _STOP_SECONDS)
+    shutil.rmtree(claim.sockets, ignore_errors=True)
+    (claim.run / _STATE).unlink(missing_ok=True)
+
+
+def _await_options(port: int, process: Process, name: str) -> None:
+    """Ask a far end by OPTIONS until it answers, as a trunk's qualification does."""
+    deadline = _clock.mono() + _FAR_END_SECONDS
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((HOST, 0))
+        probe.connect((HOST, port))
+        mine = probe.getsockname()[1]
+        request = (
+            f"OPTIONS sip:ping@{HOST}:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {HOST}:{mine};branch=z9hG4bK{mine}\r\n"
+            f"Max-Forwards: 70\r\nFrom: <sip:lab@{HOST}>;tag=lab\r\nTo: <sip:ping@{HOST}:{port}>\r\n"
+            f"Call-ID: ping-{mine}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+        ).encode()
+        probe.settimeout(0.1)
+        while _clock.mono() < deadline:
+            try:
+                probe.send(request)
+                if probe.recv(4096).startswith(b"SIP/2.0 200"):
+                    return
+            except TimeoutError:
+                continue
+            except ConnectionRefusedError:
+                # Not listening yet: a moment later it does, or it is dead.
+                if process.ended_within(0.05):
+                    break
+    raise LabError(f"the far end {name} does not answer on port {port}")

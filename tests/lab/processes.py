@@ -1,0 +1,114 @@
+"""Processes of the lab, known by pid and birth: a pid that was given to somebody else, or a zombie, counts as dead."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dialerd.clock import process_id
+
+from tests.lab.packages import LabError
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that was started here or in an earlier run. ``born`` is its start, in clock ticks since the boot."""
+
+    pid: int
+    born: int
+
+    @classmethod
+    def current(cls) -> Process:
+        """This very process."""
+        pid = process_id()
+        born = _birth(pid)
+        assert born is not None
+        return cls(pid, born)
+
+    @property
+    def alive(self) -> bool:
+        if (child := _children.get(self.pid)) is not None and child.poll() is not None:
+            return False
+        return _birth(self.pid) == self.born
+
+    def stop(self, first: signal.Signals, patience: float) -> None:
+        """Ask it to end, wait ``patience`` seconds, then kill it. Harmless where it is dead."""
+        for signal_number in (first, signal.SIGKILL):
+            if not self.alive:
+                return
+            _send(self.pid, signal_number)
+            if self.ended_within(patience):
+                return
+        raise LabError(f"process {self.pid} survives SIGKILL")
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for the end, at most so long."""
+        if (child := _children.get(self.pid)) is not None:
+            try:
+                child.wait(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+        return self._stranger_ended_within(seconds)
+
+    def _stranger_ended_within(self, seconds: float) -> bool:
+        # Not our child: a pidfd becomes readable at its end, even where nobody reaps it.
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return True
+        try:
+            select.select([handle], [], [], seconds)
+        finally:
+            os.close(handle)
+        return not self.alive
+
+
+def spawn(command: Sequence[str], *, folder: Path, output: Path, environment: Mapping[str, str]) -> Process:
+    """Start a program in a session of its own, so that it outlives the caller's terminal."""
+    with output.open("ab") as sink:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "TERM": "dumb",
+                "TZ": "UTC",
+                "LANG": "C.UTF-8",
+                **environment,
+            },
+            start_new_session=True,
+        )
+    _children[child.pid] = child
+    born = _birth(child.pid)
+    if born is None:
+        raise LabError(f"{command[0]} died at once; see {output}")
+    return Process(child.pid, born)
+
+
+def _birth(pid: int) -> int | None:
+    """Read when a living process was started (field 22 of stat, see proc(5)); None for the dead and for zombies."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in brackets and may hold anything; the fields after it do not.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _send(pid: int, signal_number: signal.Signals) -> None:
+    try:
+        os.kill(pid, signal_number)
+    except ProcessLookupError:
+        return
