@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -23,7 +24,7 @@ from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.uploads import Uploads
 from dialerd.intake.rows import IntakeOptions
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
-from dialerd.pbx.driver import PbxDriver, PbxEvent
+from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
 from dialerd.store import agents, calls, campaigns, contacts
 from dialerd.store.db import Store
@@ -101,20 +102,19 @@ class Daemon:
             async with asyncio.TaskGroup() as self._tasks:
                 dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
                 self._background(self.control.finish_stops())
-                for name, driver in self.drivers.items():
-                    await driver.start(lambda event, name=name: self._hear(name, event))
-                await ready()
-                await stop.wait()
-                await self._drain(hurry or asyncio.Event())
-                for driver in self.drivers.values():
-                    await driver.stop()
-                dispatching.cancel()
+                try:
+                    for name, driver in self.drivers.items():
+                        await driver.start(functools.partial(self.dispatcher.hear, name))
+                    await ready()
+                    await stop.wait()
+                    await self._drain(hurry or asyncio.Event())
+                finally:
+                    for driver in self.drivers.values():
+                        await driver.stop()
+                    dispatching.cancel()
         finally:
             await self._journal.close(_CLOSE_SECONDS)
             await self.store.close()
-
-    def _hear(self, pbx: str, event: PbxEvent) -> None:
-        self.dispatcher.hear(pbx, event)
 
     async def _take_up(self) -> None:
         """Load what was active, and the calls that were in flight, before any PBX is asked anything."""
@@ -210,14 +210,14 @@ def _driver(name: str, pbx: PbxConfig, clock: Clock) -> PbxDriver:
 
 async def serve(config: Config) -> int:
     """Run the daemon until SIGTERM or SIGINT; returns the process's exit status."""
-    from dialerd.api.server import ApiServer
+    from dialerd.api.server import ApiServer, build_app
 
-    clock, metrics = SystemClock(), Metrics()
+    clock, metrics, status = SystemClock(), Metrics(), 0
     try:
         _prepare(config)
         daemon = Daemon(config, clock, metrics)
         stop, hurry = _signals()
-        server = ApiServer(daemon.api)
+        server = ApiServer(build_app(daemon.api))
 
         async def ready() -> None:
             await server.start(config.server.host, config.server.port)
@@ -229,11 +229,12 @@ async def serve(config: Config) -> int:
         finally:
             lag.cancel()
             await server.stop(_CLOSE_SECONDS)
-    except (StoreError, OSError) as error:
-        log.error("not_started", reason=str(error))
-        return 1
-    log.info("stopped")
-    return 0
+    except* (StoreError, OSError) as failures:
+        for error in failures.exceptions:
+            log.error("not_started", reason=str(error))
+        status = 1
+    log.info("stopped", status=status)
+    return status
 
 
 async def _measure_lag(clock: Clock, metrics: Metrics) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, RootModel, StringConstraints
+from pydantic import AfterValidator, Field, RootModel, StringConstraints
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Api, Request
@@ -15,14 +15,21 @@ from dialerd.api.routes import AnyRoute, Route
 from dialerd.clock import read_id, show_id
 from dialerd.core.model import Agent, AgentKind
 from dialerd.dispatch.errors import FieldError
-from dialerd.store import agents
+from dialerd.store import agents, campaigns
 from dialerd.store.keys import Role
 from dialerd.store.tx import Tx
 
+
+def _no_expression(value: str) -> str:
+    if "${" in value or "$[" in value:
+        raise ValueError("must not hold ${ or $[: a PBX would evaluate it")
+    return value
+
+
 # What an extension, a context or a queue may be called: nothing in it separates arguments or starts an expression.
-_Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*#+@-]{1,79}$")]
+_Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*#+-]{1,79}$")]
 _Application = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-_Data = Annotated[str, StringConstraints(max_length=500, pattern=r"^([^$]|\$[^{\[]|\$$)*$")]
+_Data = Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_expression)]
 _Calls = Annotated[int, Field(ge=1, le=100_000)]
 _Priority = Annotated[int, Field(ge=1, le=10_000)]
 
@@ -53,7 +60,7 @@ class ApplicationAgent(_Common):
 
     kind: Literal["application"]
     application: _Application
-    data: _Data = ""
+    data: _Data | None = None
 
 
 AnyAgent = DialplanAgent | QueueAgent | ApplicationAgent
@@ -104,8 +111,7 @@ _OWN_FIELDS = {
 def render(agent: Agent) -> AgentOut:
     """An agent as the API shows it."""
     own = {name: getattr(agent, name) for name in _OWN_FIELDS[agent.kind]}
-    return AgentOut.model_construct(
-        {"id", "name", "kind", "max_concurrent_calls", *own},
+    return AgentOut(
         id=show_id(agent.id),
         name=agent.name,
         kind=agent.kind,
@@ -178,7 +184,7 @@ async def delete(request: Request[NoQuery, None]) -> None:
     async def remove(tx: Tx) -> None:
         if await agents.get(tx.conn, request.tenant.id, agent_id) is None:
             raise refuse(AGENT_NOT_FOUND)
-        if await agents.in_use(tx.conn, agent_id):
+        if await campaigns.agent_in_use(tx.conn, agent_id):
             raise refuse(AGENT_IN_USE)
         await agents.remove(tx, agent_id)
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import BinaryIO, Generic, TypeVar
 
 from aiohttp import web
@@ -33,7 +33,7 @@ class NoBody:
         return {}
 
     @contextlib.asynccontextmanager
-    async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[None]:
+    async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[None]:  # noqa: ARG002
         yield None
 
 
@@ -149,7 +149,7 @@ async def within(reading: Awaitable[T], limits: Limits) -> T:
 
 
 @contextlib.contextmanager
-def readable() -> AsyncIterator[None]:  # type: ignore[misc]
+def readable() -> Iterator[None]:
     """Tell what goes wrong with a body on its way as what it is. Raises Rejected."""
     try:
         yield

@@ -78,10 +78,10 @@ async def index(request: Request[Window, None]) -> Listing[CallOut]:
         if await campaigns.get(conn, request.tenant.id, campaign_id) is None:
             raise refuse(CAMPAIGN_NOT_FOUND)
         stats = (await campaigns.stats(conn, [campaign_id]))[campaign_id]
-        found = await calls.page(
-            conn, campaign_id, limit=window.limit + 1, offset=window.offset, after=window.after
-        )
-    return Listing[CallOut].of([render(each) for each in found], window, stats.calls_placed, [each.id for each in found])
+        found = await calls.page(conn, campaign_id, limit=window.limit + 1, offset=window.offset, after=window.after)
+    return Listing[CallOut].of(
+        [render(each) for each in found], window, stats.calls_placed, [each.id for each in found]
+    )
 
 
 ROUTES: tuple[AnyRoute, ...] = (

@@ -22,10 +22,16 @@ from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.requests import Upload
 
 _OWN = ("name", "description", "agent_id")
-_LISTS = frozenset(name for name, field in CampaignSettings.model_fields.items() if get_origin(field.annotation) is tuple)
-_OBJECTS = frozenset(
-    name for name, field in CampaignSettings.model_fields.items() if get_origin(field.annotation) is dict
-)
+
+
+def _settings_of(kind: type) -> frozenset[str]:
+    return frozenset(
+        name for name, each in CampaignSettings.model_fields.items() if get_origin(each.annotation) is kind
+    )
+
+
+_LISTS = _settings_of(tuple)
+_OBJECTS = _settings_of(dict)
 
 
 class CampaignIn(In):

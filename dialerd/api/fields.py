@@ -82,14 +82,18 @@ def validate(model: type[M], value: Any, *, prefix: str = "") -> M:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise unfit(field_errors(error, prefix=prefix)) from None
+        raise unfit(field_errors(error, prefix=prefix, tags=getattr(model, "TAGS", frozenset()))) from None
 
 
-def field_errors(error: ValidationError, *, prefix: str = "") -> list[FieldError]:
-    """The fields that do not fit, by their path in the body."""
+def field_errors(error: ValidationError, *, prefix: str = "", tags: frozenset[str] = frozenset()) -> list[FieldError]:
+    """The fields that do not fit, by their path in the body. ``tags`` are the names of a union's members."""
     found = []
     for each in error.errors(include_url=False, include_input=False):
         path = [str(part) for part in each["loc"]]
+        if path and path[0] in tags:
+            del path[0]
+        if each["type"].startswith("union_tag_"):
+            path.append(each["ctx"]["discriminator"].strip("'"))
         message = each["msg"].removeprefix("Value error, ")
         if each["type"] == "extra_forbidden":
             message = "is not a known field"

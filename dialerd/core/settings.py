@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -132,7 +132,7 @@ class CampaignSettings(BaseModel):
     def _aware(cls, value: datetime | None) -> datetime | None:
         if value is not None and value.tzinfo is None:
             raise ValueError("must carry a time zone, such as 2030-01-31T09:00:00Z")
-        return value
+        return value if value is None else value.astimezone(UTC)
 
     @model_validator(mode="after")
     def _order(self) -> CampaignSettings:

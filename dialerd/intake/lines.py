@@ -78,7 +78,7 @@ def _decoded(file: BinaryIO) -> Iterator[str]:
     offset = 0  # in the file, of the bytes not yet decoded
     for bom, name in _BOMS:
         if block.startswith(bom):
-            encoding, offset, block = name, len(bom), block[len(bom) :]
+            encoding, offset, block = name, len(bom), block[len(bom) :] or file.read(_BLOCK)
             break
     pending = b""
     while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -124,7 +123,8 @@ class _Feed:
     def __init__(self, file: BinaryIO, max_row_bytes: int) -> None:
         self._lines = read_lines(file, max_row_bytes)
         self._most = max_row_bytes
-        self._ahead: deque[str] = deque()
+        self._ahead: list[str] = []  # read for the header's sake, and still to be handed out
+        self._handed = 0  # of these
         self._taken = 0
 
     def skip_blank(self) -> int:
@@ -157,7 +157,11 @@ class _Feed:
         return self
 
     def __next__(self) -> str:
-        line = self._ahead.popleft() if self._ahead else next(self._lines)
+        if self._handed < len(self._ahead):
+            line = self._ahead[self._handed]
+            self._handed += 1
+        else:
+            line = next(self._lines)
         self._taken += utf8_length(line)
         if self._taken > self._most:
             raise _RowTooLong

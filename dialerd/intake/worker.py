@@ -7,7 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO, TypeVar
 
@@ -20,6 +20,7 @@ SMALL_BYTES = 256 * 1024
 BATCH_SECONDS = 60.0
 """Deadline of one batch, wall time; the child is nice, so a busy machine may keep it waiting."""
 _REAP_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 1.0
 _MAX_LAST_WORDS = 500
 # The child finds its modules exactly where this process does, wherever either was started.
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from dialerd.intake.child import main; main()"
@@ -38,7 +39,7 @@ async def parse_file(
     clock: Clock,
     batch: int = 500,
     batch_seconds: float = BATCH_SECONDS,
-) -> AsyncIterator[list[Row]]:
+) -> AsyncGenerator[list[Row], None]:
     """Yield the rows of an upload in batches of at most ``batch``, in the file's order.
 
     The next batch waits in the pipe until it is asked for. Raises InvalidTable as the readers do, OSError where the
@@ -137,6 +138,9 @@ class _Process:
 
     def _last_words(self) -> str:
         assert self._child is not None
-        self._child.kill()
-        _, said = self._child.communicate(timeout=_REAP_SECONDS)
+        try:
+            _, said = self._child.communicate(timeout=_LAST_WORDS_SECONDS)
+        except subprocess.TimeoutExpired:  # it lives, and writes what is no frame
+            self._child.kill()
+            _, said = self._child.communicate(timeout=_REAP_SECONDS)
         return f"exit {self._child.returncode}: {said[-_MAX_LAST_WORDS:].decode('utf-8', 'replace').strip()}"

@@ -55,10 +55,14 @@ async def by_name(conn: AsyncConnection, tenant: str, name: str) -> Agent | None
     return None if row is None else _agent(row)
 
 
-async def page(conn: AsyncConnection, tenant: str, *, limit: int, offset: int) -> tuple[list[Agent], int]:
+async def page(
+    conn: AsyncConnection, tenant: str, *, limit: int, offset: int, after: int | None = None
+) -> tuple[list[Agent], int]:
     """A page of a tenant's agents, and how many there are."""
     total = await conn.scalar(sa.select(sa.func.count()).select_from(agent).where(agent.c.tenant == tenant))
     query = sa.select(agent).where(agent.c.tenant == tenant).order_by(agent.c.id).limit(limit).offset(offset)
+    if after is not None:
+        query = query.where(agent.c.id > after)
     return [_agent(row) for row in (await conn.execute(query)).mappings()], total or 0
 
 

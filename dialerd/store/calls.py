@@ -20,12 +20,21 @@ async def live(conn: AsyncConnection) -> list[Call]:
 
 
 async def page(
-    conn: AsyncConnection, campaign_id: int, *, limit: int, offset: int, contact_id: int | None = None
+    conn: AsyncConnection,
+    campaign_id: int,
+    *,
+    limit: int,
+    offset: int,
+    contact_id: int | None = None,
+    after: str | None = None,
 ) -> list[Call]:
-    """A page of a campaign's call attempts, in the order they were placed."""
+    """A page of a campaign's call attempts, in the order they were placed; none after a call that is not there."""
     query = sa.select(call).where(call.c.campaign_id == campaign_id)
     if contact_id is not None:
         query = query.where(call.c.contact_id == contact_id)
+    if after is not None:
+        place = sa.select(call.c.originated_at, call.c.id).where(call.c.id == after, call.c.campaign_id == campaign_id)
+        query = query.where(sa.tuple_(call.c.originated_at, call.c.id) > place.scalar_subquery())
     rows = await conn.execute(query.order_by(call.c.originated_at, call.c.id).limit(limit).offset(offset))
     return [_call(row) for row in rows.mappings()]
 

@@ -30,3 +30,8 @@ async def after(conn: AsyncConnection, campaign_id: int, seq: int, limit: int) -
         )
         for row in rows
     ]
+
+
+async def last(conn: AsyncConnection) -> int:
+    """The number of the last event; 0 where there is none."""
+    return await conn.scalar(sa.select(sa.func.max(event.c.seq))) or 0

@@ -64,6 +64,7 @@ class Metrics:
         self.loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer.", _DELAYS)
         self.sse_clients = self._gauge("sse_clients", "Open event streams.")
         self.sse_dropped = self._counter("sse_dropped", "Event streams closed because their client did not read.")
+        self.logins_failed = self._counter("logins_failed", "Requests with a key that is none of ours.")
         self.api_seconds = self._histogram(
             "api_request_seconds", "API requests, by route, method and status.", _DELAYS, "route", "method", "status"
         )

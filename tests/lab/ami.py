@@ -7,7 +7,6 @@ from collections.abc import Callable, Container
 from types import TracebackType
 
 from dialerd.clock import SystemClock
-
 from tests.lab.packages import LabError
 
 Headers = dict[str, str]
@@ -54,12 +53,18 @@ class Ami:
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         return self._next(lambda message: "Response" in message and message.get("ActionID") == action_id, seconds)
 
+    def listing(self, name: str, entry: str, last: str, *, seconds: float = _SECONDS) -> list[Headers]:
+        """Run an action that answers with a list of events, and return its entries."""
+        action_id = self.action(name, seconds=seconds)["ActionID"]
+        self.event(lambda event: event["Event"] == last and event.get("ActionID") == action_id, seconds=seconds)
+        return [event for event in self.events if event["Event"] == entry and event.get("ActionID") == action_id]
+
     def event(self, wanted: Callable[[Headers], bool], *, seconds: float = _SECONDS) -> Headers:
         """Return the first event that fits, of those that came already or by waiting for it."""
         for event in self.events:
             if wanted(event):
                 return event
-        return self._next(wanted, seconds)
+        return self._next(lambda message: "Event" in message and wanted(message), seconds)
 
     def next_event(self, names: Container[str], seconds: float) -> Headers:
         """Return the next event of these names that was not returned by this method before."""

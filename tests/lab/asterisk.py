@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dialerd.clock import SystemClock
-
 from tests.lab.packages import LabError, Root
 from tests.lab.ports import HOST, Ports
 from tests.lab.processes import Process, spawn
@@ -26,20 +25,7 @@ FULL_SECRET = "dialersecret"
 
 _CARRIER = "sip.carrier.example"
 # Modules read these; empty ones are enough.
-_EMPTY = (
-    "acl",
-    "ccss",
-    "cdr",
-    "cel",
-    "codecs",
-    "dsp",
-    "features",
-    "http",
-    "musiconhold",
-    "pjproject",
-    "stasis",
-    "udptl",
-)
+_EMPTY = ("ccss", "cdr", "cel", "codecs", "dsp", "features", "http", "musiconhold", "pjproject", "stasis", "udptl")
 _OPEN_FILES = 65_536
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 5.0

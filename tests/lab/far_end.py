@@ -38,6 +38,9 @@ class Behaviour:
         return self.first is None and self.status == 0
 
 
+REDIRECTED_TO = "4930999900"
+"""The number a 302 sends the caller to. A call to it at a far end means that the redirect was followed."""
+
 BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
     {
         "00": Behaviour(200, "ring"),
@@ -61,12 +64,15 @@ BEHAVIOURS: Mapping[str, Behaviour] = MappingProxyType(
         "21": Behaviour(403),
         "22": Behaviour(600),
         "23": Behaviour(410),
+        "30": Behaviour(302, headers=(f"Contact: <sip:{REDIRECTED_TO}@[local_ip]:[local_port]>",)),
     }
 )
 """The last two digits of the number → the behaviour. Any other number behaves as ``00``."""
 
+_CONTACT = "Contact: <sip:[local_ip]:[local_port];transport=[transport]>"
 _REASONS = {
     200: "OK",
+    302: "Moved Temporarily",
     403: "Forbidden",
     404: "Not Found",
     410: "Gone",
@@ -218,8 +224,7 @@ def _response(
         "[last_To:];tag=[pid]T[call_number]" if tag else "[last_To:]",
         "[last_Call-ID:]",
         cseq,
-        "Contact: <sip:[local_ip]:[local_port];transport=[transport]>",
-        *headers,
+        *(headers or (_CONTACT,)),
     ]
     if not media:
         return f"<send{attributes}><![CDATA[\n{_join(lines)}Content-Length: 0\n\n]]></send>\n"

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 
 from dialerd.clock import SystemClock
-
 from tests.lab import far_end
 from tests.lab.ami import Ami
 from tests.lab.asterisk import DIALERD_SECRET, FULL_SECRET, Asterisk
@@ -31,6 +30,7 @@ _ASTERISK = "asterisk"
 _STATE = "lab.json"
 _FAR_END_SECONDS = 10.0
 _REACHABLE_SECONDS = 20.0
+_SETTLE_SECONDS = 10.0
 _STOP_SECONDS = 3.0
 _clock = SystemClock()
 
@@ -194,6 +194,25 @@ class Lab:
                     raise LabError(f"not reachable after {_REACHABLE_SECONDS:.0f} s: {sorted(waiting)}") from None
                 if "Reachable" in (event.get("Status"), event.get("ContactStatus")):
                     waiting.discard(event.get("Endpoint") or event.get("EndpointName") or "")
+
+    def settle(self) -> None:
+        """Make the lab as good as new after a test: what was stopped runs again, and no channel lives."""
+        for name in FAR_ENDS:
+            if not self._up.processes[name].alive:
+                self.start_far_end(name)
+        if not self._up.processes[_ASTERISK].alive:
+            self.start_asterisk()
+        with self.ami() as ami:
+            # Heard from here on: a channel that ends while we count still sends its Hangup.
+            live = ami.listing("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")
+            waiting = {channel["Uniqueid"] for channel in live}
+            if waiting:
+                self.cli("channel request hangup all")
+            deadline = _clock.mono() + _SETTLE_SECONDS
+            gone = {event["Uniqueid"] for event in ami.events if event["Event"] == "Hangup"}
+            while waiting - gone:
+                gone.add(ami.next_event(("Hangup",), deadline - _clock.mono())["Uniqueid"])
+        self.await_reachable(FAR_ENDS)
 
     def ledger(self, *names: str) -> Ledger:
         """Read what the far ends saw so far; all of them, or only the named ones."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dialerd.clock import process_id
-
 from tests.lab.packages import LabError
 
 _children: dict[int, subprocess.Popen[bytes]] = {}

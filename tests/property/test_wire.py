@@ -106,7 +106,7 @@ def test_no_control_character_passes_anywhere(before: str, bad: str, after: str)
         wire.ami_action([("Action", "Originate"), ("Variable", f"__CONTACT_NAME={value}")])
     assert caught.value.field == "CONTACT_NAME"
     assert bad not in str(caught.value)
-    for field, change in {
+    changes: dict[str, dict[str, object]] = {
         "dial": {"dial": f"PJSIP/{value}@carrier-a"},
         "call_id": {"call_id": value},
         "caller_id": {"caller_id": f'"{value}" <+12025550199>'},
@@ -116,7 +116,8 @@ def test_no_control_character_passes_anywhere(before: str, bad: str, after: str)
         "data": {"place": Place(application="Playback", data=value)},
         "CONTACT_NAME": {"variables": {"CONTACT_NAME": value}},
         "variable name": {"variables": {value: "x"}},
-    }.items():
+    }
+    for field, change in changes.items():
         with pytest.raises(wire.WireError) as refused:
             wire.ami_originate(an_order(**change), "o:1")
         assert refused.value.field == field

@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from dialerd.pbx.driver import CallEvent, Ended, LinkDown, LinkUp, PbxEvent
+from dialerd.pbx.driver import Answered, CallEvent, Dialling, Ended, HandedOver, LinkDown, LinkUp, PbxEvent, Ringing
 
 E = TypeVar("E", bound=PbxEvent)
+
+_ORDER = (Dialling, Ringing, Answered, HandedOver, Ended)
 
 DEADLINE = 10.0
 """Seconds that a test waits for an event by default, on its loop's clock."""
@@ -74,6 +76,16 @@ class Recorder:
     def of(self, call_id: str) -> list[CallEvent]:
         """List the events of one call."""
         return [event for event in self.events if not isinstance(event, LinkUp | LinkDown) and event.call_id == call_id]
+
+    def check_order(self) -> None:
+        """Check what every driver promises of each call: its steps in order and each once, Ended last and once.
+
+        Raises AssertionError with the record.
+        """
+        for call_id in {self._of(event): None for event in self.events}:
+            if call_id is not None:
+                ranks = [_ORDER.index(type(event)) for event in self.of(call_id)]
+                assert ranks == sorted(set(ranks)), f"call {call_id} was told out of order or twice:\n{self}"
 
     def __str__(self) -> str:
         return "\n".join(f"{time:12.3f}  {event}" for time, event in zip(self.times, self.events, strict=True)) or "-"

@@ -154,7 +154,14 @@ def test_the_report_holds_nothing_dangerous_and_nothing_long() -> None:
 
 def test_json_values_become_text() -> None:
     contact = accepted(
-        phone=12025550100, external_id=42, priority=7, score=1.5, whole=3.0, vip=True, nothing=None, tags=["a", {"b": 1}]
+        phone=12025550100,
+        external_id=42,
+        priority=7,
+        score=1.5,
+        whole=3.0,
+        vip=True,
+        nothing=None,
+        tags=["a", {"b": 1}],
     )
     assert contact.phone_number == NUMBER
     assert contact.external_id == "42"
@@ -182,5 +189,9 @@ def test_control_characters_in_json_text_stay_escaped() -> None:
 def test_items_of_a_json_list() -> None:
     rows = list(read_items([{"phone": NUMBER}, "text", None, {"phone": "abc"}, {"phone": "2025550101"}], OPTIONS))
     assert [row.row for row in rows] == [1, 2, 3, 4, 5]
-    assert [row.code for row in rows if isinstance(row, RowError)] == ["not_an_object", "not_an_object", "number_letters"]
+    assert [row.code for row in rows if isinstance(row, RowError)] == [
+        "not_an_object",
+        "not_an_object",
+        "number_letters",
+    ]
     assert [row.phone_number for row in rows if isinstance(row, NewContact)] == [NUMBER, "+12025550101"]

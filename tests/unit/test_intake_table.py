@@ -44,7 +44,9 @@ def test_utf_16_big_endian() -> None:
 
 
 def test_the_delimiter_is_the_header_s() -> None:
-    assert contacts(f"phone;name, first;name, last\n{A};b;c\n") == [(2, A, None, {"name, first": "b", "name, last": "c"})]
+    assert contacts(f"phone;name, first;name, last\n{A};b;c\n") == [
+        (2, A, None, {"name, first": "b", "name, last": "c"})
+    ]
     assert contacts(f'"a,b,c,d";phone\nx;{A}\n') == [(2, A, None, {"a,b,c,d": "x"})]
     assert contacts(f'phone,5" pipe\n{A},x\n') == [(2, A, None, {'5" pipe': "x"})]
 

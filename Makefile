@@ -1,0 +1,77 @@
+# Everything here runs from .venv, which is made as needed from the locked requirements. `make help` lists the targets.
+
+PYTHON ?= python3
+CONFIG ?= config/examples/demo.toml
+PBX ?= simulated
+LAB_ASTERISK ?= 22
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/runtime.stamp
+DEV := $(VENV)/dev.stamp
+LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+FAST_TESTS := tests/unit tests/property tests/golden tests/contract tests/simulation
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run demo check test lab lab-down install-dev lock lint fast-tests
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+run: $(RUNTIME) ## run the daemon in the foreground; CONFIG=FILE chooses its configuration
+	@DIALERD_STORE__URL="$${DIALERD_STORE__URL:-sqlite:///$(CURDIR)/dialerd.db}" $(BIN)/dialerd serve --config $(CONFIG)
+
+demo: $(RUNTIME) ## dial an example list through a simulated PBX; PBX=asterisk uses the lab's real one
+	@PBX=$(PBX) LAB_ASTERISK=$(LAB_ASTERISK) PYTHON=$(BIN)/python sh config/examples/demo.sh
+
+check: $(DEV) ## static checks and all tests that need no PBX, in under a minute
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lint fast-tests
+
+lint: $(DEV)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/mypy
+
+fast-tests: $(DEV)
+	@$(BIN)/pytest -q -m "not lab" $(FAST_TESTS)
+
+test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
+	@$(BIN)/pytest
+
+lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialled number; LAB_ASTERISK=16 the older one
+	@$(BIN)/python -m tests.lab up --version $(LAB_ASTERISK)
+
+lab-down: $(RUNTIME) ## stop it
+	@$(BIN)/python -m tests.lab down
+
+install-dev: $(DEV) ## make .venv with everything that development needs
+
+lock: $(DEV) ## bring requirements.lock and tests/requirements.lock in line with pyproject.toml
+	$(LOCK) --output-file=requirements.lock pyproject.toml
+	$(LOCK) --extra=dev --output-file=tests/requirements.lock pyproject.toml
+
+# Debian keeps what venv needs in a package of its own.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "dialerd needs Python 3.11 or later; choose one with PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || if [ "$$(id -u)" = 0 ]; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y python3-venv; \
+	else \
+		echo "Python's venv is missing. Install it: sudo apt-get install python3-venv" >&2; exit 1; \
+	fi
+	@$(PYTHON) -m venv $(VENV)
+
+# The lock holds the build backend too, so that installing the project itself downloads nothing unchecked.
+$(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
+	@echo "installing into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): tests/requirements.lock $(RUNTIME)
+	@$(PIP) install --require-hashes -r tests/requirements.lock
+	@touch $@

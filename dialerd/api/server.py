@@ -1,0 +1,96 @@
+"""The application of all routes, and the server that offers it on a socket."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiohttp import web
+
+from dialerd.api import agents, calls, campaigns, contacts, operations
+from dialerd.api.auth import Doorkeeper
+from dialerd.api.context import Api
+from dialerd.api.events import EventsResource
+from dialerd.api.routes import PREFIX, AnyRoute
+from dialerd.api.streams import Streams
+from dialerd.api.wrapper import middleware, secure, wrap
+
+log = structlog.get_logger(__name__)
+
+_START_SECONDS = 10.0
+_KEEPALIVE_SECONDS = 75.0
+_LINGER_SECONDS = 10.0  # how long the rest of a refused body is read, so that its sender gets to see the answer
+_HEADER_BYTES = 8190
+_HEADERS = 64
+
+
+def all_routes(streams: Streams) -> tuple[AnyRoute, ...]:
+    """Every route of the API, in the contract's order."""
+    return (
+        *campaigns.ROUTES,
+        *contacts.ROUTES,
+        *EventsResource(streams).routes(),
+        *calls.ROUTES,
+        *agents.ROUTES,
+    )
+
+
+def build_app(api: Api) -> web.Application:
+    """Make the web application. It ends its event streams when it is shut down."""
+    app = web.Application(middlewares=[middleware(api)], client_max_size=api.limits.upload_bytes)
+    streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits)
+    door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
+    for route in all_routes(streams):
+        handler = wrap(route, api, door)
+        app.router.add_route(route.method, PREFIX + route.path, handler)
+        if route.method == "GET" and route.answers is not None:
+            app.router.add_route("HEAD", PREFIX + route.path, handler)
+    operations.add_routes(app, api)
+    app.on_response_prepare.append(secure)
+
+    async def end_streams(_app: web.Application) -> None:
+        streams.close()
+
+    app.on_shutdown.append(end_streams)
+    return app
+
+
+class ApiServer:
+    """Serves an application."""
+
+    def __init__(self, app: web.Application) -> None:
+        self._app = app
+        self._runner: web.AppRunner | None = None
+        self.port = 0
+        """The port that is listened on, once started."""
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen; port 0 lets the system choose. Raises OSError, TimeoutError."""
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            lingering_time=_LINGER_SECONDS,
+            max_line_size=_HEADER_BYTES,
+            max_field_size=_HEADER_BYTES,
+            max_headers=_HEADERS,
+        )
+        async with asyncio.timeout(_START_SECONDS):
+            await self._runner.setup()
+            await web.TCPSite(self._runner, host, port).start()
+        self.port = self._runner.addresses[0][1]
+        log.info("api_listening", host=host, port=self.port)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more requests, end the streams, and give what is being answered so many seconds."""
+        if self._runner is None:
+            return
+        runner, self._runner = self._runner, None
+        for site in runner.sites:
+            await site.stop()
+        await runner.shutdown()
+        if runner.server is not None:
+            runner.server.pre_shutdown()
+            await runner.server.shutdown(grace)
+        await runner.cleanup()

@@ -1,0 +1,147 @@
+"""What every route has in common: authenticate, allow, validate, call, render, and tell errors as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from pydantic import BaseModel
+
+from dialerd.api import problems
+from dialerd.api.auth import Doorkeeper, may
+from dialerd.api.context import Api, Request
+from dialerd.api.fields import validate
+from dialerd.api.problems import (
+    FORBIDDEN,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    PAYLOAD_TOO_LARGE,
+    refuse,
+    unfit,
+)
+from dialerd.api.routes import PREFIX, AnyRoute
+from dialerd.core.model import Tenant
+from dialerd.dispatch.errors import FieldError, Rejected
+from dialerd.store.errors import StoreError
+from dialerd.store.keys import Principal
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_HTTP_CODES = {
+    HTTPStatus.NOT_FOUND: NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PAYLOAD_TOO_LARGE,
+    HTTPStatus.EXPECTATION_FAILED: INVALID_REQUEST,
+    HTTPStatus.BAD_REQUEST: INVALID_REQUEST,
+}
+SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+
+def wrap(route: AnyRoute, api: Api, door: Doorkeeper) -> Handler:
+    """Make the web handler of a route."""
+
+    async def handle(raw: web.Request) -> web.StreamResponse:
+        try:
+            principal = await door.principal(raw)
+            tenant = _allowed(route, api, principal)
+            query = validate(route.query, _query(raw))
+            async with route.body.open(raw, api.limits) as body:
+                answer = await route.handler(Request(api, principal, tenant, query, body, raw))
+        except Rejected as rejected:
+            response = problems.answer_rejected(rejected, route.codes)
+            if response is None:
+                raise
+            return response
+        return _rendered(route, answer)
+
+    return handle
+
+
+def _allowed(route: AnyRoute, api: Api, principal: Principal) -> Tenant:
+    if not may(principal, route.role):
+        raise refuse(FORBIDDEN)
+    tenant = api.tenants.get(principal.tenant or "")
+    if tenant is None:
+        raise refuse(FORBIDDEN, "the key's tenant is not configured")
+    return tenant
+
+
+def _query(raw: web.Request) -> dict[str, str]:
+    query: dict[str, str] = {}
+    for name, value in raw.query.items():
+        if name in query:
+            raise unfit([FieldError(name, "is given twice")])
+        query[name] = value
+    return query
+
+
+def _rendered(route: AnyRoute, answer: BaseModel | web.StreamResponse | None) -> web.StreamResponse:
+    if isinstance(answer, web.StreamResponse):
+        return answer
+    if answer is None:
+        return web.Response(status=route.status)
+    headers = {}
+    if route.status == HTTPStatus.CREATED:
+        headers["Location"] = f"{PREFIX}{route.path}/{getattr(answer, 'id', '')}"
+    # What is left unset is not there: an agent has the fields of its own kind only.
+    text = answer.model_dump_json(by_alias=True, exclude_unset=True)
+    return web.Response(
+        text=text, status=route.status, content_type="application/json", charset="utf-8", headers=headers
+    )
+
+
+def middleware(api: Api) -> Middleware:
+    """Make the middleware that turns whatever is raised into a problem, and measures."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        begun = api.clock.mono()
+        resource = request.match_info.route.resource
+        template = None if resource is None else resource.canonical
+        response = await _answered(request, handler)
+        if response.content_type != "text/event-stream":
+            seconds = api.clock.mono() - begun
+            api.metrics.observe_request(template, request.method, response.status, seconds)
+            log.debug("request_served", route=template, method=request.method, status=response.status, seconds=seconds)
+        return response
+
+    return guard
+
+
+async def _answered(raw: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(raw)
+    except web.HTTPException as error:
+        code = _HTTP_CODES.get(HTTPStatus(error.status))
+        if code is None:
+            raise
+        allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return problems.answer(code, headers=allow)
+    except StoreError as error:
+        log.error("request_failed", method=raw.method, path=raw.path, reason=str(error))
+        return problems.answer(problems.DATABASE_ERROR)
+    except ConnectionError:
+        raise  # nobody is there to be told
+    except Exception:
+        log.exception("request_failed", method=raw.method, path=raw.path)
+        return problems.answer(INTERNAL_ERROR)
+
+
+async def secure(_raw: web.Request, response: web.StreamResponse) -> None:
+    """Put the headers on that every answer has (a signal of aiohttp's)."""
+    for name, value in SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers["Server"] = "dialerd"

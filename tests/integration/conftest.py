@@ -1,0 +1,46 @@
+"""The lab for the integration tests: a real Asterisk per version, brought up once, made as new after every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.packages import SUITES, LabError, suite_of
+
+_CHOSEN = "LAB_ASTERISK"
+
+
+def _versions() -> list[str]:
+    """Both versions, or those that LAB_ASTERISK names (separated by commas)."""
+    chosen = [version for version in os.environ.get(_CHOSEN, "").replace(" ", "").split(",") if version]
+    for version in chosen:
+        try:
+            suite_of(version)
+        except LabError as error:
+            raise pytest.UsageError(f"{_CHOSEN}: {error}") from None
+    return chosen or list(SUITES)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the lab, so that ``-m "not lab"`` leaves it out."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "running_lab" in item.fixturenames:
+            item.add_marker("lab")
+
+
+@pytest.fixture(scope="session", params=_versions(), ids=lambda version: f"asterisk{version}")
+def running_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A lab that is up for the whole session; pytest runs all tests of one version before the next comes up."""
+    with Lab(request.param) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(running_lab: Lab) -> Iterator[Lab]:
+    """The lab for one test. Whatever the test stops or leaves ringing is put right behind it."""
+    yield running_lab
+    running_lab.settle()
