@@ -69,7 +69,7 @@ $(BIN)/pip:
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
 	@echo "installing into $(VENV)"
 	@$(PIP) install --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(DEV): tests/requirements.lock $(RUNTIME)

@@ -41,16 +41,13 @@ def main() -> None:
 def serve(path: Path) -> None:
     """Run the daemon until it is told to stop (SIGTERM or Ctrl-C)."""
     config = _load(path)
+    _configure_logs(config)
 
     import structlog
 
     from dialerd import config as configuration
     from dialerd import service
-    from dialerd.clock import SystemClock
-    from dialerd.telemetry import logs
 
-    logging = config.logging
-    logs.configure(logging.level, logging.format, SystemClock(), full_numbers=logging.full_numbers)
     log = structlog.get_logger(__name__)
     for key, message in configuration.warnings(config):
         log.warning("config_warning", config_key=key, message=message)
@@ -75,6 +72,7 @@ def check_config(path: Path) -> None:
 def migrate(path: Path) -> None:
     """Create the store, or bring it to this version's schema. Stop the daemon first."""
     config = _load(path)
+    _configure_logs(config)
 
     from dialerd.store.errors import StoreError
     from dialerd.store.migrate import migrate as migrate_store
@@ -103,6 +101,7 @@ def create_key(path: Path, tenant: str | None, role: str, name: str) -> None:
     """
     config = _load(path)
     _check_tenant(config, tenant, role)
+    _configure_logs(config)
 
     from dialerd.store.errors import StoreError
 
@@ -152,6 +151,15 @@ def _load(path: Path) -> Config:
         for problem in error.problems:
             click.echo(_shown(problem), err=True)
         sys.exit(_BAD_CONFIG)
+
+
+def _configure_logs(config: Config) -> None:
+    """Send the logs to standard error: standard output belongs to what a command prints."""
+    from dialerd.clock import SystemClock
+    from dialerd.telemetry import logs
+
+    logging = config.logging
+    logs.configure(logging.level, logging.format, SystemClock(), full_numbers=logging.full_numbers)
 
 
 def _shown(problem: Problem) -> str:

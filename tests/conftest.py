@@ -8,9 +8,10 @@ from collections.abc import Generator
 import pytest
 
 from dialerd.telemetry.metrics import Metrics
+from tests.support.logs import restored_logs
 from tests.support.virtual import virtual
 
-__all__ = ["metrics", "virtual"]
+__all__ = ["metrics", "restored_logs", "virtual"]
 
 _NOTHING_MAY_BE_SKIPPED = os.environ.get("CI", "").lower() == "true"
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, RootModel, StringConstraints
+from pydantic import (
+    AfterValidator,
+    Field,
+    RootModel,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Api, Request
@@ -99,6 +106,10 @@ class AgentOut(Out):
     queue: str | None = None
     application: str | None = None
     data: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
 
 
 _OWN_FIELDS = {

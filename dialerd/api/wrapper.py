@@ -96,8 +96,7 @@ def _rendered(route: AnyRoute, answer: BaseModel | web.StreamResponse | None) ->
     headers = {}
     if route.status == HTTPStatus.CREATED:
         headers["Location"] = f"{PREFIX}{route.path}/{getattr(answer, 'id', '')}"
-    # What is left unset is not there: an agent has the fields of its own kind only.
-    text = answer.model_dump_json(by_alias=True, exclude_unset=True)
+    text = answer.model_dump_json(by_alias=True)
     return web.Response(
         text=text, status=route.status, content_type="application/json", charset="utf-8", headers=headers
     )

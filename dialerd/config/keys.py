@@ -30,10 +30,10 @@ def keys_of(kind: Any) -> Mapping[str, Any] | None:
 def named(kind: Any) -> Any | None:
     """The type behind each name of a table such as ``[trunk.NAME]``; None where names are not tables."""
     kind = plain(kind)
-    if get_origin(kind) is dict:
-        value = get_args(kind)[1]
-        return value if keys_of(value) is not None else None
-    return None
+    if get_origin(kind) is not dict:
+        return None
+    name, value = get_args(kind)
+    return value if plain(name) is str and keys_of(value) is not None else None
 
 
 def is_text(kind: Any) -> bool:

@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dialerd.core import model, phone
 from dialerd.core.settings import CampaignSettings
-from dialerd.pbx.callees import SimulatedSettings
+from dialerd.pbx.callees import DEFAULT_SHARES, SimulatedSettings
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
 _SQLITE_FILE = re.compile(r"sqlite:///.*[^/]")
@@ -56,6 +56,11 @@ def _application(value: str) -> str:
     if not _APPLICATION.fullmatch(value):
         raise ValueError("must be the name of a dialplan application alone, such as Playback")
     return value
+
+
+def _simulated() -> SimulatedSettings:
+    # The default shares are a read-only view, which pydantic cannot write out.
+    return SimulatedSettings(shares=dict(DEFAULT_SHARES))
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -113,7 +118,7 @@ class PbxConfig(Section):
     """How long the PBX may take to answer one order or question; then an originate is in doubt."""
     ping_seconds: Seconds = 10.0
     """Between two signs of life that we ask the link for."""
-    simulated: SimulatedSettings = Field(default_factory=SimulatedSettings)
+    simulated: SimulatedSettings = Field(default_factory=_simulated)
 
     @property
     def link_port(self) -> int:

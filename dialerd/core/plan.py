@@ -271,9 +271,10 @@ class _Round:
         while (contact := lane.contact) is not None:
             if contact.timezone is None:
                 return
-            window = self._snapshot.windows.window(
-                lane.view.campaign.settings, (ZoneInfo(contact.timezone),), self._now.wall
-            )
+            # The campaign's hours are in its own zone; a contact that names one must be inside them there as well.
+            settings = lane.view.campaign.settings
+            zones = (settings.zone(), ZoneInfo(contact.timezone))
+            window = self._snapshot.windows.window(settings, zones, self._now.wall)
             if window.open:
                 return
             self._deferrals.append(Deferral(contact, window.until, window.detail))
@@ -380,7 +381,7 @@ def _standing(snapshot: Snapshot, view: CampaignView, now: Moment) -> Iterator[R
 
 def _campaign_window(snapshot: Snapshot, view: CampaignView, now: Moment) -> Window:
     settings = view.campaign.settings
-    return snapshot.windows.window(settings, (ZoneInfo(settings.timezone),), now.wall)
+    return snapshot.windows.window(settings, (settings.zone(),), now.wall)
 
 
 def _routes(snapshot: Snapshot, draft: Draft, view: CampaignView, now: Moment) -> Iterator[tuple[Trunk | None, Reason]]:

@@ -134,6 +134,11 @@ class Calls:
         live.sent_at = -math.inf
         self._watch(live)
 
+    def disarm(self) -> None:
+        """Follow no call any more: the daemon stops."""
+        for live in self._live.values():
+            live.disarm()
+
     def stop_campaign(self, campaign_id: int) -> list[LiveCall]:
         """A campaign has ended: what its calls in flight end in is final."""
         calls = self.of_campaign(campaign_id)

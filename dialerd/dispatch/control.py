@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import structlog
 
@@ -341,8 +340,8 @@ def _step(campaign: Campaign, event: CampaignEvent) -> CampaignStatus:
     try:
         return step(campaign_table.TRANSITIONS, campaign.status, event)
     except IllegalTransition:
-        code, detail = _REFUSALS[event].get(campaign.status, ("", ""))
-        raise Rejected(code, detail) from None if code else _finished(campaign)
+        refusal = _REFUSALS[event].get(campaign.status)
+        raise (Rejected(*refusal) if refusal else _finished(campaign)) from None
 
 
 def _finished(campaign: Campaign) -> Rejected:
@@ -352,7 +351,3 @@ def _finished(campaign: Campaign) -> Rejected:
 def _no_campaign() -> Rejected:
     return Rejected("campaign_not_found", "there is no such campaign")
 
-
-def expired(campaign: Campaign, now: datetime) -> bool:
-    """Whether a campaign's ``end_at`` has passed."""
-    return campaign.settings.end_at is not None and campaign.settings.end_at <= now

@@ -128,6 +128,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._draining: str | None = None
+        self._stopped = False
         self.calls = Calls(
             journal, clock, metrics, on_end=self._call_ended, hang_up=self._hang_up, on_overdue=self._overdue
         )
@@ -231,13 +232,18 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dial until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            for recovery in self._recoveries.values():
-                tasks.create_task(recovery.run())
-            while True:
-                wake_at = self._plan()
-                await self._sleep_until(wake_at)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for recovery in self._recoveries.values():
+                    tasks.create_task(recovery.run())
+                while True:
+                    wake_at = self._plan()
+                    await self._sleep_until(wake_at)
+        finally:
+            # Calls that are left live on at the PBX; the next start finds them by their ids.
+            self._stopped = True
+            self.calls.disarm()
 
     async def _sleep_until(self, wake_at: float | None) -> None:
         seconds = None if wake_at is None else min(_LONGEST_SLEEP, max(0.0, wake_at - self._clock.mono()))
@@ -507,6 +513,9 @@ class Dispatcher:
                     self._metrics.slots_limit.labels(key.level.value, key.name).set(capacity.slots)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._stopped:
+            work.close()
+            return
         assert self._tasks is not None, "the dispatcher does not run yet"
         self._tasks.create_task(self._guarded(work))
 

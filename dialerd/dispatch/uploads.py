@@ -187,9 +187,7 @@ class Uploads:
                 yield batch
             return
         assert upload.path is not None
-        batches = cast(
-            AsyncGenerator[list[Row], None], parse_file(upload.path, upload.kind, options, self._clock, STEP)
-        )
+        batches = parse_file(upload.path, upload.kind, options, self._clock, STEP)
         async with contextlib.aclosing(batches):
             async for batch in batches:
                 yield batch

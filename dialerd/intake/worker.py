@@ -132,9 +132,11 @@ class _Process:
     def stop(self) -> None:
         if self._child is None:
             return
-        with self._child as child:  # closes its pipes
-            child.kill()
-            child.wait(_REAP_SECONDS)
+        self._child.kill()
+        for pipe in (self._child.stdout, self._child.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._child.wait(_REAP_SECONDS)
 
     def _last_words(self) -> str:
         assert self._child is not None

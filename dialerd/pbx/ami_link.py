@@ -44,19 +44,18 @@ class AmiAction(Action):  # type: ignore[misc]
         """Whether a message with this action's id is part of its answer: the response first, then the list."""
         return bool(message.response) if self._answer is None else self._each is not None
 
-    def add_message(self, message: AmiMessage) -> bool:
-        """Take a part of the answer; True: it was the last."""
+    def add_message(self, message: AmiMessage) -> None:
+        """Take a part of the answer; the last one completes :attr:`future`."""
         if self._answer is None:
             self._answer = message
             if self._each is not None and message.response != "Error":
-                return False
+                return
         elif message.get("eventlist").lower() not in ("complete", "cancelled"):
             assert self._each is not None
             self._each(message)
-            return False
+            return
         if not self.future.done():
             self.future.set_result(self._answer)
-        return True
 
 
 class _Everything:
@@ -143,8 +142,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         action = self.responses.get(message.action_id)
         try:
             if action is not None and action.answered_by(message):
-                if action.add_message(message):
-                    self.responses.pop(message.action_id, None)
+                action.add_message(message)
                 return
             if message.response:
                 self.late_answers += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from dialerd.clock import Clock, Timer
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx.callees import SimulatedSettings
@@ -28,6 +30,8 @@ from dialerd.pbx.simulated_pbx import VERSION, ConnectionRefused, LoginRefused, 
 
 __all__ = ["SimulatedDriver", "SimulatedPbx", "SimulatedSettings"]
 
+_REMEMBERED_ENDS = 20_000
+"""Ids of ended calls kept, so that late or repeated events do not revive them."""
 _RANK: dict[type[CallEvent], int] = {Dialling: 1, Ringing: 2, Answered: 3, HandedOver: 4, Ended: 5}
 _RANK_OF_STATE = {ChannelState.DIALLING: 1, ChannelState.RINGING: 2, ChannelState.UP: 3}
 
@@ -48,6 +52,9 @@ class SimulatedDriver:
         self._failures = 0
         self._calls: dict[str, int] = {}
         """The calls followed, each with the rank of the last event told."""
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self.sent_again = 0
+        """Orders whose call was placed before: each is a broken law of the daemon's, for a test to find."""
 
     @property
     def state(self) -> LinkState:
@@ -81,8 +88,9 @@ class SimulatedDriver:
         """Send one order and wait for its receipt."""
         if self._wire is None:
             return Refused(f"not sent: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
-        if order.call_id in self._calls:
-            return Refused("not sent: a call of this id is alive", Verdict(Outcome.FAILED, Fault.DAEMON))
+        if order.call_id in self._calls or order.call_id in self._ended:
+            self.sent_again += 1
+            return Refused("not sent: this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))
         self._calls[order.call_id] = 0
         doubt = self._pbx.settings.originate_in_doubt_share
         try:
@@ -121,7 +129,7 @@ class SimulatedDriver:
 
     def _hear(self, event: CallEvent) -> None:
         rank = _RANK[type(event)]
-        if isinstance(event, Dialling):
+        if isinstance(event, Dialling) and event.call_id not in self._ended:
             # Perhaps the order of a process before us, that the PBX carries out only now.
             self._calls.setdefault(event.call_id, 0)
         told = self._calls.get(event.call_id)
@@ -129,6 +137,9 @@ class SimulatedDriver:
             return  # not followed, told already, or overtaken by a later one
         if isinstance(event, Ended):
             del self._calls[event.call_id]
+            self._ended[event.call_id] = None
+            if len(self._ended) > _REMEMBERED_ENDS:
+                self._ended.popitem(last=False)
         else:
             self._calls[event.call_id] = rank
         self._sink(event)

@@ -173,7 +173,6 @@ class Wire:
 
     def _drop(self, reason: str) -> None:
         self.up = False
-        self._backlog.clear()
         for future in tuple(self._waiting):
             _fail(future, LinkLost(reason))
 

@@ -147,7 +147,7 @@ async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
             contact.c.id, contact.c.campaign_id, contact.c.phone_number
         )
     )
-    cancelled = sorted(rows.tuples())
+    cancelled = sorted((row[0], row[1], row[2]) for row in rows)
     for contact_id, campaign_id, number in cancelled:
         tx.emit(
             EventDraft(

@@ -18,7 +18,7 @@ _SECRET_KEYS = frozenset({"api_key", "authorization", "password", "secret", "tok
 _E164_IN_TEXT = re.compile(r"(\+|%2[bB])([1-9]\d{6,14})")
 _DIGITS = re.compile(r"()(\d{6,})")
 _HIDDEN = "***"
-_QUIET_LIBRARIES = ("panoramisk", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp.access")
+QUIET_LIBRARIES = ("panoramisk", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp.access")
 """Kept at warnings whatever our own level is: panoramisk writes whole actions, the login's secret among them."""
 
 
@@ -57,7 +57,7 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in _QUIET_LIBRARIES:
+    for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
 
 

@@ -29,14 +29,14 @@ class Traits:
     """What the events of a PBX do not tell; everything else is asked of every PBX alike."""
 
     tells_sip_status: bool = True
-    tells_who_hung_up: bool = True
-    """Whether a far end's BYE can be told from the PBX's own hangup."""
 
 
 class Rig(ABC):
     """One PBX under test, inside a running event loop."""
 
     traits = Traits()
+    receipt_deadline = 5.0
+    """How long a driver of this rig waits for the PBX's answer, in seconds."""
     hold = Place(context="dialer", exten="hold")
     queue = Place(context="dialer", exten="queue")
     unknown_place = Place(context="no-such-context", exten="s")
@@ -181,7 +181,9 @@ class SimulatedRig(Rig):
 
     def __init__(self, clock: Clock, seed: int) -> None:
         super().__init__(clock, batch=0)
-        self.settings = SimulatedSettings(by_number=True, contexts=frozenset({"dialer"}), seed=seed)
+        self.settings = SimulatedSettings(
+            by_number=True, contexts=frozenset({"dialer"}), deadline_seconds=self.receipt_deadline, seed=seed
+        )
         self.pbx = SimulatedPbx(self.settings, clock)
 
     def make_driver(self, *, admitted: bool) -> PbxDriver:
@@ -232,8 +234,7 @@ class AsteriskRig(Rig):
 
     def __init__(self, clock: Clock, lab: Lab, proxy: Proxy, batch: int) -> None:
         super().__init__(clock, batch)
-        modern = int(lab.version) >= 18
-        self.traits = Traits(tells_sip_status=modern, tells_who_hung_up=modern)
+        self.traits = Traits(tells_sip_status=int(lab.version) > 16)
         self._lab = lab
         self._proxy = proxy
 
@@ -243,7 +244,7 @@ class AsteriskRig(Rig):
             port=self._proxy.port,
             username=DIALERD.name,
             secret=DIALERD.secret if admitted else "wrong",
-            action_deadline=5.0,
+            action_deadline=self.receipt_deadline,
             ping_every=0.5,
             ping_deadline=2.0,
             retry_first=0.1,

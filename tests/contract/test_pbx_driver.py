@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -126,7 +126,7 @@ async def test_an_answered_call_that_the_callee_ends(rig: Rig) -> None:
     call_id = await rig.place(driver, recorder, rig.order("01"))
     ended = await recorder.ended(call_id, SOON)
     assert ended.verdict == ANSWERED
-    assert ended.hung_up_by == (HungUpBy.CALLEE if rig.traits.tells_who_hung_up else None)
+    assert ended.hung_up_by is HungUpBy.CALLEE
     assert ended.sip_status is None
     told = recorder.of(call_id)
     assert told[0] == Dialling(call_id)
@@ -151,7 +151,7 @@ async def test_the_pbx_ends_a_call_that_lasts_too_long(rig: Rig) -> None:
     ended = await recorder.ended(call_id, 2 + SETUP_SECONDS + SOON)
     assert rig.clock.mono() - answered >= 1.5
     assert ended.verdict == ANSWERED
-    assert ended.hung_up_by == (HungUpBy.PBX if rig.traits.tells_who_hung_up else None)
+    assert ended.hung_up_by is HungUpBy.PBX
     await rig.wait_far_end_over(call_id)
 
 
@@ -198,6 +198,8 @@ async def test_an_unknown_place_is_refused(rig: Rig) -> None:
     await recorder.ended(await rig.place(driver, recorder, rig.order("10")), SOON)
     assert recorder.of(order.call_id) == []
     assert await rig.far_end_count(order.call_id) == 0
+    # It became no call, so its id is free.
+    await rig.place(driver, recorder, replace(order, place=rig.hold))
 
 
 @contract
@@ -277,7 +279,7 @@ async def test_a_restarted_driver_finds_an_answered_call_and_tells_its_end(rig: 
     assert isinstance(again, Refused)
     ended = await after.ended(call_id, SOON)
     assert ended.verdict == ANSWERED
-    assert ended.hung_up_by == (HungUpBy.CALLEE if rig.traits.tells_who_hung_up else None)
+    assert ended.hung_up_by is HungUpBy.CALLEE
     assert after.of(call_id) == [ended]
     assert before.mark == told
     assert await rig.far_end_count(call_id) == 1
@@ -315,14 +317,26 @@ async def test_nothing_is_told_after_stop(rig: Rig) -> None:
 
 
 @contract
+async def test_an_order_under_way_at_stop_is_in_doubt(rig: Rig) -> None:
+    driver, recorder = await rig.up()
+    await rig.hold_link()
+    order = rig.order("00")
+    async with asyncio.timeout(SOON), asyncio.TaskGroup() as tasks:
+        asked = rig.clock.mono()
+        receipt = tasks.create_task(driver.originate(order))
+        tasks.create_task(driver.stop())
+    assert isinstance(receipt.result(), InDoubt)
+    assert rig.clock.mono() - asked < rig.receipt_deadline, "stop() must not wait for the receipt"
+    assert recorder.of(order.call_id) == []
+
+
+@contract
 async def test_a_driver_starts_without_waiting_for_the_link(rig: Rig) -> None:
     driver, recorder = await rig.start()
-    assert driver.state is not LinkState.UP
-    assert driver.reason is not None
+    assert (driver.state, driver.reason is None) == (LinkState.CONNECTING, False)
     assert recorder.mark == 0
     await recorder.link(LinkUp, SOON)
-    assert driver.state is LinkState.UP
-    assert driver.reason is None
+    assert (driver.state, driver.reason) == (LinkState.UP, None)
     with pytest.raises(RuntimeError):
         await driver.start(recorder)
 
@@ -402,14 +416,14 @@ async def test_an_order_under_way_when_the_link_goes_is_in_doubt_and_not_sent_ag
 
 @contract
 async def test_an_order_without_a_receipt_in_time_is_in_doubt(rig: Rig) -> None:
-    driver, recorder = await rig.up()
+    driver, _ = await rig.up()
     await rig.hold_link()
     assert isinstance(await driver.originate(rig.order("00")), InDoubt)
 
 
 @contract
 async def test_a_silent_link_is_noticed(rig: Rig) -> None:
-    driver, recorder = await rig.up()
+    _, recorder = await rig.up()
     mark = recorder.mark
     await rig.hold_link()
     await recorder.link(LinkDown, 30.0, after=mark)

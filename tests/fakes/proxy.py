@@ -50,9 +50,11 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # The pumps see the ends and return; asyncio's streams complain of a cancelled handler.
+        self._flowing.set()
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=_CONNECT_SECONDS)
+            assert not stuck, "a connection of the proxy did not end"
 
     def cut(self) -> None:
         """End every connection at once, and each new one, until :meth:`restore`. What is under way is lost."""

@@ -53,10 +53,10 @@ class Ami:
         self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         return self._next(lambda message: "Response" in message and message.get("ActionID") == action_id, seconds)
 
-    def listing(self, name: str, entry: str, last: str, *, seconds: float = _SECONDS) -> list[Headers]:
+    def listing(self, name: str, headers: dict[str, str], entry: str, last: str) -> list[Headers]:
         """Run an action that answers with a list of events, and return its entries."""
-        action_id = self.action(name, seconds=seconds)["ActionID"]
-        self.event(lambda event: event["Event"] == last and event.get("ActionID") == action_id, seconds=seconds)
+        action_id = self.action(name, headers)["ActionID"]
+        self.event(lambda event: event["Event"] == last and event.get("ActionID") == action_id)
         return [event for event in self.events if event["Event"] == entry and event.get("ActionID") == action_id]
 
     def event(self, wanted: Callable[[Headers], bool], *, seconds: float = _SECONDS) -> Headers:
@@ -90,7 +90,10 @@ class Ami:
         while end not in self._buffer:
             remaining = deadline - _clock.mono()
             if remaining <= 0:
-                raise LabError("AMI: what was waited for did not come in time")
+                heard = [event["Event"] for event in self.events[-10:]]
+                raise LabError(
+                    f"AMI: what was waited for did not come in time; last heard, of {len(self.events)}: {heard}"
+                )
             self._socket.settimeout(remaining)
             try:
                 chunk = self._socket.recv(65536)

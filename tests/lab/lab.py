@@ -7,7 +7,7 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ _STATE = "lab.json"
 _FAR_END_SECONDS = 10.0
 _REACHABLE_SECONDS = 20.0
 _SETTLE_SECONDS = 10.0
+_LEDGER_SECONDS = 10.0
+_LEDGER_PACE_SECONDS = 0.02
 _STOP_SECONDS = 3.0
 _clock = SystemClock()
 
@@ -157,7 +159,7 @@ class Lab:
             environment={"HOME": str(self.run)},
         )
         self._record(name, process)
-        _await_options(port, process, name)
+        _await_options(port, process, name, self._messages(name).with_suffix(".errors"))
 
     def stop_far_end(self, name: str) -> None:
         """Let a far end vanish: nobody listens on its port afterwards."""
@@ -181,19 +183,24 @@ class Lab:
         """Wait until Asterisk's qualification finds these endpoints' contacts reachable."""
         waiting = set(endpoints)
         with self.ami() as ami:
-            # Listen first, then ask: a contact that becomes reachable in between is not missed.
-            ami.action("PJSIPShowContacts")
             for endpoint in endpoints:
                 # Asterisk's own first round comes at a random moment of the qualify interval.
                 ami.action("PJSIPQualify", {"Endpoint": endpoint})
+            # Logged in before it is asked: a contact that becomes reachable in between sends its event.
+            waiting -= {endpoint for endpoint in endpoints if self._reachable(ami, endpoint)}
             deadline = _clock.mono() + _REACHABLE_SECONDS
             while waiting:
                 try:
-                    event = ami.next_event(("ContactList", "ContactStatus"), deadline - _clock.mono())
+                    event = ami.next_event(("ContactStatus",), deadline - _clock.mono())
                 except LabError:
                     raise LabError(f"not reachable after {_REACHABLE_SECONDS:.0f} s: {sorted(waiting)}") from None
-                if "Reachable" in (event.get("Status"), event.get("ContactStatus")):
-                    waiting.discard(event.get("Endpoint") or event.get("EndpointName") or "")
+                if event["ContactStatus"] == "Reachable":
+                    waiting.discard(event["EndpointName"])
+
+    @staticmethod
+    def _reachable(ami: Ami, endpoint: str) -> bool:
+        told = ami.listing("PJSIPShowEndpoint", {"Endpoint": endpoint}, "ContactStatusDetail", "EndpointDetailComplete")
+        return any(detail["Status"] == "Reachable" for detail in told)
 
     def settle(self) -> None:
         """Make the lab as good as new after a test: what was stopped runs again, and no channel lives."""
@@ -204,7 +211,7 @@ class Lab:
             self.start_asterisk()
         with self.ami() as ami:
             # Heard from here on: a channel that ends while we count still sends its Hangup.
-            live = ami.listing("CoreShowChannels", "CoreShowChannel", "CoreShowChannelsComplete")
+            live = ami.listing("CoreShowChannels", {}, "CoreShowChannel", "CoreShowChannelsComplete")
             waiting = {channel["Uniqueid"] for channel in live}
             if waiting:
                 self.cli("channel request hangup all")
@@ -220,6 +227,17 @@ class Lab:
         for name in names or FAR_ENDS:
             calls.extend(Ledger.read(self._messages(name), far_end=name).calls)
         return Ledger(calls)
+
+    def ledger_when(self, wanted: Callable[[Ledger], bool], *names: str, seconds: float = _LEDGER_SECONDS) -> Ledger:
+        """Read the ledger as soon as it is as wanted: Asterisk tells of a hangup before the BYE is out."""
+        deadline = _clock.mono() + seconds
+        pacer = self._up.processes[(names or FAR_ENDS)[0]]
+        while not wanted(ledger := self.ledger(*names)):
+            if _clock.mono() > deadline:
+                raise LabError(f"the ledger is not as wanted after {seconds:.0f} s: {list(ledger)[-5:]}")
+            if pacer.ended_within(_LEDGER_PACE_SECONDS):
+                raise LabError("the far end died")
+        return ledger
 
     def versions(self) -> dict[str, str]:
         """Say which Asterisk and which SIPp are at work."""
@@ -333,7 +351,7 @@ def _tear_down(claim: _Claim) -> None:
     (claim.run / _STATE).unlink(missing_ok=True)
 
 
-def _await_options(port: int, process: Process, name: str) -> None:
+def _await_options(port: int, process: Process, name: str, complaints: Path) -> None:
     """Ask a far end by OPTIONS until it answers, as a trunk's qualification does."""
     deadline = _clock.mono() + _FAR_END_SECONDS
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -357,4 +375,8 @@ def _await_options(port: int, process: Process, name: str) -> None:
                 # Not listening yet: a moment later it does, or it is dead.
                 if process.ended_within(0.05):
                     break
-    raise LabError(f"the far end {name} does not answer on port {port}")
+    raise LabError(f"the far end {name} does not answer on port {port}:\n{_tail(complaints)}")
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1000:] if log.exists() else "it left no word"

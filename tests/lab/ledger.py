@@ -90,6 +90,11 @@ class Ledger:
     def __iter__(self) -> Iterator[FarCall]:
         return iter(self.calls)
 
+    @property
+    def all_over(self) -> bool:
+        """Whether no call lives any more, as far as a far end can tell (see :attr:`FarCall.over_at`)."""
+        return all(call.over_at < math.inf for call in self.calls)
+
     def since(self, moment: float) -> Ledger:
         """Keep the calls invited at that moment (seconds since the epoch) or later."""
         return Ledger(call for call in self.calls if call.invited_at >= moment)

@@ -13,8 +13,6 @@ from pathlib import Path
 from dialerd.clock import process_id
 from tests.lab.packages import LabError
 
-_children: dict[int, subprocess.Popen[bytes]] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -33,7 +31,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        if (child := _children.get(self.pid)) is not None and child.poll() is not None:
+        if (child := _children.get(self)) is not None and child.poll() is not None:
             return False
         return _birth(self.pid) == self.born
 
@@ -49,7 +47,7 @@ class Process:
 
     def ended_within(self, seconds: float) -> bool:
         """Wait for the end, at most so long."""
-        if (child := _children.get(self.pid)) is not None:
+        if (child := _children.get(self)) is not None:
             try:
                 child.wait(timeout=seconds)
             except subprocess.TimeoutExpired:
@@ -88,11 +86,17 @@ def spawn(command: Sequence[str], *, folder: Path, output: Path, environment: Ma
             },
             start_new_session=True,
         )
-    _children[child.pid] = child
     born = _birth(child.pid)
     if born is None:
+        child.wait()
         raise LabError(f"{command[0]} died at once; see {output}")
-    return Process(child.pid, born)
+    process = Process(child.pid, born)
+    _children[process] = child
+    return process
+
+
+# Our own children are reaped here; those of an earlier run are nobody's or init's.
+_children: dict[Process, subprocess.Popen[bytes]] = {}
 
 
 def _birth(pid: int) -> int | None:

@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from dialerd.core.contact import TRANSITIONS, ContactEvent
 from dialerd.core.machine import step
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import NEVER_RETRIED, Fault, Outcome, Verdict
 from dialerd.core.retry import MAX_DELAY, MISHAP_LIMIT, Settlement, settle
 from dialerd.core.settings import CampaignSettings, RetryRule
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.support.contacts import a_contact
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

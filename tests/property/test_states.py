@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from dialerd.core import campaign, contact
 from dialerd.core.campaign import CampaignEvent
 from dialerd.core.contact import ContactEvent
 from dialerd.core.machine import IllegalTransition, step
 from dialerd.core.model import CampaignStatus, ContactStatus
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 ENDS = frozenset({ContactEvent.COMPLETE, ContactEvent.RETRY, ContactEvent.FAIL})
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import pytest
-from dialerd.core.settings import WEEKDAYS, CampaignSettings
-from dialerd.core.windows import window
 from hypothesis import given
 from hypothesis import strategies as st
+
+from dialerd.core.settings import WEEKDAYS, CampaignSettings
+from dialerd.core.windows import window
 
 MINUTE = timedelta(minutes=1)
 HALF_HOUR = 30

@@ -81,11 +81,13 @@ def test_a_channel_whose_hangup_never_comes_is_given_up() -> None:
 
 
 def test_the_refused_duplicate_of_a_live_call_does_not_end_it() -> None:
-    calls = placed()
-    tell(calls, newchannel(), up())
-    assert tell(calls, response("Failure", 0, action="another")) == []
-    assert CALL in calls
-    assert calls.due is None
+    """It bears the live call's Uniqueid; only the ActionID is another."""
+    for so_far in ([newchannel()], [newchannel(), up()], []):
+        calls = placed()
+        tell(calls, *so_far)
+        assert tell(calls, response("Failure", 0, action="another")) == []
+        assert CALL in calls
+        assert calls.due is None
 
 
 def test_a_lost_link_forbids_conclusions_from_silence() -> None:

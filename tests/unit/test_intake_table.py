@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -160,3 +162,17 @@ def test_the_bound_on_a_row_is_exact_and_counts_bytes() -> None:
     assert invalid(f"phone,note\n{A},{'x' * (fill + 1)}\n", options).row == 2
     assert invalid(f"phone,note\n{A},{'é' * fill}\n", options).row == 2
     assert invalid(f'phone,note\n{A},"{"x" * 50}\n{"x" * 50}"\n', options).row == 2
+
+
+def test_the_example_list_shows_a_report_worth_reading() -> None:
+    path = Path(__file__).parents[2] / "config" / "examples" / "contacts.csv"
+    rows = read(path.read_bytes(), IntakeOptions())
+    numbers = [row.phone_number for row in rows if isinstance(row, NewContact)]
+    assert len(rows) == 60
+    assert len(numbers) - len(set(numbers)) == 1
+    assert all(re.fullmatch(r"\+1\d{3}55501\d\d", number) for number in numbers)
+    assert [(row.row, row.code) for row in rows if isinstance(row, RowError)] == [
+        (33, "number_letters"),
+        (42, "number_extension"),
+        (51, "number_local_only"),
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dialerd.core import campaign, contact
 from dialerd.core.campaign import CampaignEvent
 from dialerd.core.contact import ContactEvent

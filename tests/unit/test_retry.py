@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from dialerd.core.contact import ContactEvent
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import NEVER_RETRIED, Fault, Outcome, Verdict
 from dialerd.core.retry import MAX_DELAY, MISHAP_LIMIT, Settlement, settle
 from dialerd.core.settings import CampaignSettings
-
 from tests.support.contacts import a_contact
 
 ENDED = datetime(2026, 11, 23, 12, tzinfo=UTC)

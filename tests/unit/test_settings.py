@@ -8,9 +8,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
+
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
 from dialerd.core.settings import DEFAULT_RETRY, CampaignSettings, RetryRule, known_zone
-from pydantic import ValidationError
 
 
 def refused(**settings: Any) -> list[tuple[tuple[int | str, ...], str]]:

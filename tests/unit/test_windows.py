@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+
 from dialerd.core.settings import CampaignSettings
 from dialerd.core.windows import Window, WindowMemo, window
 

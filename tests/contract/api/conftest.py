@@ -1,0 +1,24 @@
+"""A served daemon for each test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract.api.house import House, Template, make_template, open_house
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    """The store that each test's is a copy of."""
+    return asyncio.run(make_template(tmp_path_factory.mktemp("api")))
+
+
+@pytest.fixture
+async def house(template: Template, tmp_path: Path) -> AsyncIterator[House]:
+    """A daemon without calls, with its API on a socket of the loopback."""
+    async with open_house(template, tmp_path) as opened:
+        yield opened

@@ -1,0 +1,227 @@
+"""The daemon as its users run it: ``dialerd serve`` as a process, on a store and a configuration of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.lab.lab import DIALERD, Lab
+
+TENANT = "lab"
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+_LONGEST_LINE = 1 << 20
+_LINES_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkLimits:
+    """What one trunk of the configuration carries. By default more than any test asks for."""
+
+    max_channels: int = 200
+    max_calls_per_second: float = 50.0
+
+
+DIALS = {
+    "trunk": "PJSIP/{number}@trunk",
+    "trunk2": "PJSIP/{number}@trunk2",
+    "carrier-a": "PJSIP/{number}@carrier-a",
+    "dead": "PJSIP/{number}@dead",
+    "nocontact": "PJSIP/{number}@nocontact",
+    "nowhere": "PJSIP/{number}@nosuchendpoint",
+    "local-out": "Local/{number}@out",
+}
+"""The trunks of every test's configuration, by the endpoints and contexts of the lab."""
+
+
+def configuration(
+    lab: Lab,
+    store: Path,
+    *,
+    port: int,
+    ami: tuple[str, int] | None,
+    limits: Mapping[str, TrunkLimits],
+    setup_seconds: float,
+) -> str:
+    """Write the daemon's configuration for a lab, with the AMI user of asterisk-conf/ and its least rights."""
+    host, ami_port = ami or (lab.host, lab.ports.ami)
+    tables: dict[str, dict[str, Any]] = {
+        "server": {"listen": f"127.0.0.1:{port}"},
+        "store": {"url": f"sqlite:///{store}"},
+        "dispatch": {"setup_seconds": setup_seconds, "drain_seconds": 0.0},
+        "logging": {"level": "debug", "full_numbers": True},
+        "pbx.main": {
+            "driver": "asterisk",
+            "host": host,
+            "port": ami_port,
+            "username": DIALERD.name,
+            "secret": DIALERD.secret,
+            "max_calls_per_second": 100.0,
+            "max_channels": 500,
+        },
+        **{
+            f"trunk.{name}": {
+                "pbx": "main",
+                "dial": dial,
+                "max_calls_per_second": limits.get(name, TrunkLimits()).max_calls_per_second,
+                "max_channels": limits.get(name, TrunkLimits()).max_channels,
+                "caller_ids": ["+12025550199"],
+            }
+            for name, dial in DIALS.items()
+        },
+        f"tenant.{TENANT}": {"max_calls_per_second": 100.0, "max_concurrent_calls": 500, "trunks": list(DIALS)},
+        f"tenant.{TENANT}.settings": {"calling_hours_start": "00:00", "calling_hours_end": "00:00"},
+    }
+    # JSON's strings, numbers and lists of strings are TOML's, too.
+    return "\n".join(
+        f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
+        for name, table in tables.items()
+    )
+
+
+class Daemon:
+    """One ``dialerd serve``, which can be killed and started again on the same store and port."""
+
+    def __init__(self, folder: Path, write_configuration: Callable[[Path, int], str]) -> None:
+        """``write_configuration`` takes the store's file and the port of the API (0: any)."""
+        self._folder = folder
+        self._write = write_configuration
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._heard = asyncio.Condition()
+        self._lines: list[str] = []
+        self.log: list[dict[str, Any]] = []
+        """What the daemon logged, over all its lives."""
+        self.up = asyncio.Event()
+        """Set while the API takes requests."""
+        self.port = 0
+        self.key = ""
+
+    @property
+    def url(self) -> str:
+        """Where the API is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start the daemon, and wait until its API takes requests and its PBX takes calls."""
+        mark = len(self.log)
+        self._configure()
+        self._process = await asyncio.create_subprocess_exec(
+            _command(), "serve", "--config", str(self._config), **self._surroundings(), limit=_LONGEST_LINE
+        )
+        self._reading = asyncio.create_task(self._read(self._process))
+        self.port = int((await self.logged("ready", after=mark))["port"])
+        self.up.set()
+        if not self.key:
+            self.key = await self._make_key()
+        await self.logged("pbx_known", after=mark)
+
+    async def kill(self) -> None:
+        """Let the daemon die without a word (SIGKILL)."""
+        assert self._process is not None
+        self.up.clear()
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._ended()
+
+    async def stop(self) -> int:
+        """Ask the daemon to end (SIGTERM); returns its exit status. Harmless when it is dead."""
+        if self._process is None:
+            return 0
+        self.up.clear()
+        if self._process.returncode is None:
+            self._process.terminate()
+        try:
+            await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            self._process.kill()
+        return await self._ended()
+
+    async def logged(self, event: str, *, after: int = 0, seconds: float = START_SECONDS, **fields: Any) -> Any:
+        """Return the first line of the log of this event with these fields, written already or yet to come."""
+        seen = after
+        try:
+            async with asyncio.timeout(seconds), self._heard:
+                while True:
+                    for line in self.log[seen:]:
+                        if line.get("event") == event and fields.items() <= line.items():
+                            return line
+                    seen = max(seen, len(self.log))
+                    assert self._process is not None
+                    if self._process.returncode is not None and self._reading is not None and self._reading.done():
+                        break
+                    await self._heard.wait()
+        except TimeoutError:
+            raise AssertionError(f"{event} {fields} was not logged within {seconds:g} s") from None
+        raise AssertionError(f"the daemon ended (status {self._process.returncode}) and never logged {event} {fields}")
+
+    def faults(self) -> list[dict[str, Any]]:
+        """What the daemon logged as an error, tracebacks included."""
+        return [line for line in self.log if line.get("level") in ("error", "critical") or "exception" in line]
+
+    def show(self) -> str:
+        """The end of the log, for whoever has to find out what went wrong."""
+        left_out = max(0, len(self._lines) - _LINES_SHOWN)
+        return "\n".join([f"({left_out} lines left out)", *self._lines[-_LINES_SHOWN:]])
+
+    @property
+    def _config(self) -> Path:
+        return self._folder / "dialerd.toml"
+
+    def _configure(self) -> None:
+        self._config.write_text(self._write(self._folder / "dialerd.db", self.port))
+
+    def _surroundings(self) -> dict[str, Any]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DIALERD_")}
+        return {
+            "cwd": self._folder,
+            "env": environment,
+            "stdin": asyncio.subprocess.DEVNULL,
+            "stdout": asyncio.subprocess.PIPE,
+            "stderr": asyncio.subprocess.STDOUT,
+        }
+
+    async def _make_key(self) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(_command(), "keys", "create", "--config", str(self._config), "--tenant", TENANT, "--role", "admin"),
+            **{**self._surroundings(), "stderr": asyncio.subprocess.PIPE},
+        )
+        output, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
+        assert process.returncode == 0, errors.decode()
+        return output.decode().strip()
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        async for raw in process.stdout:
+            await self._keep(raw.decode(errors="replace").rstrip("\n"))
+        await process.wait()
+        async with self._heard:
+            self._heard.notify_all()
+
+    async def _keep(self, line: str) -> None:
+        self._lines.append(line)
+        try:
+            parsed = json.loads(line)
+        except ValueError:
+            parsed = {"event": "not_json", "level": "error", "line": line}
+        async with self._heard:
+            self.log.append(parsed)
+            self._heard.notify_all()
+
+    async def _ended(self) -> int:
+        assert self._process is not None
+        assert self._reading is not None
+        status = await self._process.wait()
+        await self._reading
+        return status
+
+
+def _command() -> str:
+    """``dialerd`` beside this Python."""
+    return str(Path(sys.executable).with_name("dialerd"))

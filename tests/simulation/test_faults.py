@@ -1,0 +1,162 @@
+"""Crashes, lost links and lying events on the simulated PBX: nothing is dialled twice, and every contact ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dialerd.clock import VirtualClock
+from dialerd.core.model import CallStatus, ContactStatus
+from dialerd.core.outcome import Outcome
+from dialerd.pbx.callees import Behaviour
+from dialerd.pbx.simulated import SimulatedSettings
+from tests.simulation import laws
+from tests.simulation.house import House, Size, numbers
+from tests.support.virtual import Virtual
+
+QUICK = SimulatedSettings(
+    shares={Behaviour.ANSWER: 0.7, Behaviour.BUSY: 0.2, Behaviour.NO_ANSWER: 0.1},
+    post_dial_seconds=(0.1, 0.5),
+    ring_seconds=(0.5, 2.0),
+    talk_seconds=(2.0, 12.0),
+)
+SOON = {"retry": {"busy": {"delay_seconds": 5}, "no_answer": {"delay_seconds": 5}, "interrupted": {"delay_seconds": 5}}}
+
+
+async def _laws(house: House, campaign_id: int) -> None:
+    placed, listed = await house.calls(campaign_id), await house.contacts(campaign_id)
+    laws.each_attempt_at_most_once(house.pbx, placed)
+    laws.one_live_call_per_contact(house.pbx)
+    laws.events_tell_the_way(await house.events(campaign_id), listed)
+    await house.check_counters(campaign_id)
+    assert {contact.status for contact in listed} <= {ContactStatus.COMPLETED, ContactStatus.FAILED}
+    assert {call.status for call in placed} <= {CallStatus.ENDED, CallStatus.NOT_SENT}
+    assert house.pbx.ledger.most_up <= house.size.channels
+    laws.never_faster(house.pbx.ledger.sends(), int(house.size.rate))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_daemon_killed_again_and_again_dials_nobody_twice(virtual: Virtual, tmp_path: Path, seed: int) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running():
+            campaign = await house.campaign(numbers(80), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+        for _ in range(8):
+            await house.run_until_killed(clock.chance() * 6)
+            await clock.sleep(clock.chance() * 5)
+        async with house.running():
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+
+    virtual(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_link_that_comes_and_goes(virtual: Virtual, tmp_path: Path, seed: int) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running():
+            campaign = await house.campaign(numbers(80), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+            for _ in range(6):
+                await clock.sleep(clock.chance() * 5)
+                house.pbx.cut_link()
+                await clock.sleep(clock.chance() * 15)
+                house.pbx.restore_link()
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+
+    virtual(main, seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_events_lost_late_and_twice_and_orders_in_doubt(virtual: Virtual, tmp_path: Path, seed: int) -> None:
+    async def main(clock: VirtualClock) -> None:
+        faulty = SimulatedSettings(
+            **{
+                **{name: getattr(QUICK, name) for name in ("shares", "post_dial_seconds", "ring_seconds")},
+                "talk_seconds": (2.0, 12.0),
+                "originate_in_doubt_share": 0.05,
+                "lost_event_share": 0.05,
+                "duplicate_event_share": 0.1,
+                "late_event_share": 0.05,
+                "late_event_seconds": (0.5, 5.0),
+                "link_loss_per_minute": 1.0,
+            }
+        )
+        house = House(clock, tmp_path, faulty, Size(rate=20, channels=20))
+        async with house.running():
+            campaign = await house.campaign(
+                numbers(80), concurrent_calls=40, max_retries=1, trunks=["a"], max_call_seconds=60, **SOON
+            )
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+
+    virtual(main, seed=seed)
+
+
+def test_a_pbx_that_dies_loses_its_calls_and_no_contact(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(60), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+            await clock.sleep(4)
+            house.pbx.kill()
+            await clock.sleep(30)
+            gate = daemon.dispatcher.pbx_gate("main")
+            assert not gate.open
+            assert "main" in gate.detail
+            assert not daemon.control.health().ready
+            house.pbx.boot()
+            await house.ended(campaign.id)
+            assert [call for call in await house.calls(campaign.id) if call.outcome is Outcome.INTERRUPTED]
+            await _laws(house, campaign.id)
+
+    virtual(main)
+
+
+def test_a_stalled_link_is_given_up_and_built_anew(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running():
+            campaign = await house.campaign(numbers(60), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+            await clock.sleep(3)
+            house.pbx.hold_link()
+            await clock.sleep(60)
+            house.pbx.resume_link()
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+
+    virtual(main)
+
+
+def test_a_restart_dials_again_within_three_seconds(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=200))
+        async with house.running():
+            campaign = await house.campaign(numbers(300), concurrent_calls=200, trunks=["a"])
+        await house.run_until_killed(3)
+        async with house.running():
+            begun = clock.mono()
+            await clock.sleep(3)
+            assert [at for at in house.pbx.ledger.sends() if at > begun]
+            await house.daemon.control.stop("one", campaign.id)
+
+    virtual(main)
+
+
+def test_a_refused_login_is_told_and_nothing_is_dialled(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK)
+        house.pbx.refuse_login("Authentication failed")
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(5), start=False)
+            await clock.sleep(1)
+            _, warnings = await daemon.control.start("one", campaign.id)
+            assert any("Authentication failed" in warning for warning in warnings)
+            await clock.sleep(120)
+            assert not house.pbx.ledger.entries
+            house.pbx.refuse_login(None)
+            await house.ended(campaign.id)
+
+    virtual(main)

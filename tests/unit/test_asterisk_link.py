@@ -1,0 +1,266 @@
+"""The Asterisk driver keeps its link, against a scripted manager that does everything wrong that a real one may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+
+from dialerd.clock import SystemClock
+from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.pbx.asterisk import AsteriskDriver
+from dialerd.pbx.driver import (
+    Dialling,
+    InDoubt,
+    LinkDown,
+    LinkLost,
+    LinkState,
+    LinkUp,
+    PbxEvent,
+    Refused,
+)
+from tests.fakes.ami_peer import ami_peer, error, message, success
+from tests.support.asterisk_bench import (
+    CALL,
+    OTHER,
+    PERMISSION_DENIED,
+    QUICK,
+    Bench,
+    an_order,
+    hangup,
+    newchannel,
+    response,
+)
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with ami_peer() as peer:
+        bench = Bench(peer)
+        yield bench
+        await bench.driver.stop()
+
+
+async def test_logs_in_and_says_so_once(bench: Bench) -> None:
+    assert bench.driver.state is LinkState.STOPPED
+    await bench.up()
+    assert bench.told.events == [LinkUp("22.10.0")]
+    assert (bench.driver.state, bench.driver.reason) == (LinkState.UP, None)
+    login = bench.peer.actions[0]
+    assert (login["Action"], login["Username"], login["Secret"]) == ("Login", "dialerd", "open sesame")
+    await bench.driver.stop()
+    assert bench.driver.state is LinkState.STOPPED
+    assert bench.told.events == [LinkUp("22.10.0")]
+
+
+async def test_is_up_only_when_fully_booted(bench: Bench) -> None:
+    bench.peer.answers["Login"] = success
+    await bench.driver.start(bench.told)
+    await bench.peer.until(lambda: len(bench.peer.actions) == 1)
+    bench.peer.send(message("Event: Unrelated"))
+    assert bench.driver.state is LinkState.CONNECTING
+    bench.peer.send(message("Event: FullyBooted"))
+    await bench.told.link(LinkUp)
+
+
+async def test_without_fully_booted_it_says_what_may_be_wrong(bench: Bench) -> None:
+    bench.settings(boot_deadline=0.2)
+    bench.peer.answers["Login"] = success
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert "FullyBooted" in (bench.driver.reason or "")
+    assert "class system" in (bench.driver.reason or "")
+
+
+async def test_a_wrong_password_is_said_once_and_tried_again_slowly(bench: Bench) -> None:
+    bench.peer.answers["Login"] = lambda action: error(action, "Authentication failed")
+    await bench.driver.start(bench.told)
+    await bench.peer.until(lambda: bench.peer.connections >= 4)
+    assert bench.downs() == [LinkDown("AMI login refused: Authentication failed", refused=True)]
+    assert bench.driver.state is LinkState.REFUSED
+    bench.peer.answers["Login"] = lambda action: success(action) + message("Event: FullyBooted")
+    await bench.told.link(LinkUp)
+    assert bench.driver.reason is None
+
+
+@pytest.mark.parametrize(
+    ("action", "right"), [("CoreSettings", "reporting"), ("Originate", "originate"), ("Hangup", "call")]
+)
+async def test_a_missing_right_is_found_at_login(bench: Bench, action: str, right: str) -> None:
+    bench.peer.answers[action] = lambda sent: error(sent, PERMISSION_DENIED)
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert bench.driver.state is LinkState.REFUSED
+    assert f"class {right}" in (bench.driver.reason or "")
+
+
+async def test_an_asterisk_that_shuts_down_is_no_wrong_password(bench: Bench) -> None:
+    bench.peer.answers["Login"] = lambda action: error(action, "Asterisk is shutting down")
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert bench.downs() == [LinkDown("Asterisk is shutting down", refused=False)]
+
+
+async def test_something_else_listens_there(bench: Bench) -> None:
+    bench.peer.banner = b"SSH-2.0-OpenSSH_9.2\r\n"
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert "no Asterisk manager" in (bench.driver.reason or "")
+
+
+async def test_nobody_listens_there(bench: Bench) -> None:
+    free = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = free.sockets[0].getsockname()[1]
+    free.close()
+    await free.wait_closed()
+    bench.driver = AsteriskDriver("main", replace(QUICK, port=port), SystemClock(seed=1))
+    assert isinstance(await bench.driver.originate(an_order()), Refused)
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert f"127.0.0.1:{port}" in bench.downs()[0].reason
+    refused = await bench.driver.originate(an_order())
+    assert isinstance(refused, Refused)
+    assert refused.verdict == Verdict(Outcome.UNREACHABLE, Fault.PBX)
+    with pytest.raises(LinkLost):
+        await bench.driver.live()
+    with pytest.raises(LinkLost):
+        await bench.driver.hangup(CALL)
+
+
+async def test_a_message_in_single_bytes(bench: Bench) -> None:
+    """Characters of several bytes arrive in pieces, and stay what they are."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    link = bench.driver._link
+    assert link is not None
+    for byte in newchannel() + hangup(cause=17, state=0) + response(word="Failure", reason=0):
+        link.data_received(bytes([byte]))
+    ended = await bench.told.ended(CALL)
+    assert (ended.hangup_text, ended.verdict) == ("é日", Verdict(Outcome.BUSY, Fault.CALLEE))
+
+
+async def test_cut_inside_a_message_and_back(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.send(newchannel())
+    await bench.told.heard(Dialling, CALL)
+    mark = bench.told.mark
+    bench.peer.send(hangup()[:-20])
+    bench.peer.cut()
+    await bench.told.link(LinkDown, after=mark)
+    await bench.told.link(LinkUp, after=mark)
+    bench.peer.send(hangup(cause=17, state=0) + response(word="Failure", reason=0))
+    assert (await bench.told.ended(CALL)).verdict == Verdict(Outcome.BUSY, Fault.CALLEE)
+
+
+async def test_after_a_lost_link_silence_proves_nothing(bench: Bench) -> None:
+    """The channel may have come and gone meanwhile: the failed response alone does not say that there was none."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    await bench.driver.originate(an_order(OTHER))
+    bench.peer.send(response(word="Failure", reason=0) + response(OTHER, word="Failure", reason=0))
+    assert not (await bench.told.ended(OTHER)).channel
+    assert bench.told.of(CALL) == []
+
+
+async def test_a_dead_connection_is_found_by_its_ping(bench: Bench) -> None:
+    bench.settings(ping_every=0.02)
+    bench.peer.answers["Ping"] = lambda action: None
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert "ping" in bench.downs()[0].reason
+    assert bench.driver.counters["pings_missed"] >= 1
+    bench.peer.answers["Ping"] = lambda action: success(action, "Ping: Pong")
+    await bench.told.link(LinkUp, after=bench.told.mark)
+    pings = len(bench.peer.actions)
+    await bench.peer.until(lambda: len(bench.peer.actions) > pings + 3)
+    assert bench.driver.state is LinkState.UP
+
+
+class HastyClock(SystemClock):
+    """Keeps how long it should have slept, and does not."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=1)
+        self.slept: list[float] = []
+        self.enough = asyncio.Event()
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        if len(self.slept) >= 9:
+            self.enough.set()
+        await super().sleep(0)
+
+
+async def test_the_back_off_doubles_to_a_bound_with_jitter(bench: Bench) -> None:
+    clock = HastyClock()
+    bench.peer.banner = b"HTTP/1.1 400 Bad Request\r\n"
+    settings = replace(QUICK, port=bench.peer.port, retry_first=0.5, retry_most=30.0)
+    bench.driver = AsteriskDriver("main", settings, clock)
+    await bench.driver.start(bench.told)
+    await clock.enough.wait()
+    for slept, longest in zip(clock.slept, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0], strict=False):
+        assert longest / 2 <= slept <= longest
+    assert len({slept for slept in clock.slept if slept > 15.0}) > 1
+    assert len(bench.downs()) == 1, "said once while the reason stays the same"
+
+
+async def test_shutdown_is_heeded(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.send(message("Event: Shutdown", "Shutdown: Cleanly") + newchannel())
+    await bench.told.link(LinkDown)
+    assert bench.downs()[0].reason == "Asterisk shuts down"
+    assert bench.told.of(CALL) == [], "nothing is heard on a link that is given up"
+
+
+async def test_rubbish_is_counted_and_survived(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.send(b"\r\n\xff\xfe rubbish\r\n\r\nno: event\r\n\r\n" + message("Response: Success") + newchannel())
+    await bench.told.heard(Dialling, CALL)
+    assert bench.driver.counters["garbage"] == 2
+    assert bench.driver.counters["answers_late"] == 1
+
+
+async def test_a_message_without_end_costs_the_connection(bench: Bench) -> None:
+    bench.settings(max_message_bytes=1000)
+    await bench.up()
+    bench.peer.send(b"X: " + b"y" * 2000)
+    await bench.told.link(LinkDown)
+    assert "1000 bytes" in bench.downs()[0].reason
+
+
+async def test_a_sink_that_raises_stops_nothing(bench: Bench) -> None:
+    def raising(event: PbxEvent) -> None:
+        bench.told(event)
+        if event == Dialling(CALL):
+            raise RuntimeError("the sink is at fault")
+
+    await bench.driver.start(raising)
+    await bench.told.link(LinkUp)
+    await bench.driver.originate(an_order())
+    bench.peer.send(newchannel() + response() + hangup())
+    await bench.told.ended(CALL)
+    assert bench.driver.counters["sink_errors"] == 1
+    assert bench.driver.state is LinkState.UP
+
+
+async def test_stop_ends_everything_at_once(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.answers["Originate"] = lambda action: None
+    pending = asyncio.create_task(bench.driver.originate(an_order(OTHER)))
+    await bench.peer.until(lambda: len(bench.peer.orders()) == 2)
+    await bench.driver.stop()
+    assert isinstance(await pending, InDoubt)
+    told = list(bench.told.events)
+    bench.peer.send(newchannel() + hangup())
+    await bench.driver.stop()
+    assert bench.told.events == told
