@@ -218,8 +218,10 @@ class _Round:
         """Whether a lane can place a call now; if not, its reason is noted."""
         self._skip_closed_contacts(lane)
         view = lane.view
-        if view.next_due is not None:
+        if view.next_due is not None and view.next_due > self._now.wall:
             self._wake_at(view.next_due)
+        elif view.next_due is not None:
+            self._hungry[view.campaign.id] = None
         if lane.contact is None:
             # Asked before the limits: a campaign out of contacts at hand wants more even while its slots are full.
             self._hungry[view.campaign.id] = None

@@ -350,4 +350,3 @@ def _finished(campaign: Campaign) -> Rejected:
 
 def _no_campaign() -> Rejected:
     return Rejected("campaign_not_found", "there is no such campaign")
-

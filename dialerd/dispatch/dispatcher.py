@@ -137,6 +137,7 @@ class Dispatcher:
             name: Recovery(name, driver, self.calls, clock, metrics, wake=self.wake) for name, driver in drivers.items()
         }
         self._set_limits()
+        metrics.before_render.append(self._measure)
 
     # -- what others tell the dispatcher ------------------------------------------------------------------------
 
@@ -269,7 +270,6 @@ class Dispatcher:
         if planned.calls:
             self._spawn(self._launch(self._commit_to(planned.calls, now.wall)))
         self._note_waiting(planned, now.mono)
-        self._measure()
         return planned.wake_at
 
     def _snapshot(self) -> Snapshot:

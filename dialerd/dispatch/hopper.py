@@ -108,7 +108,7 @@ class Hopper:
     def fill(self, campaign_id: int) -> None:
         """Fetch due contacts, unless there can be none or a fetch is under way."""
         held = self._bins.get(campaign_id)
-        if held is None or held.loading:
+        if held is None or held.loading or len(held.queue) >= held.batch:
             return
         due = held.next_due is not None and held.next_due <= self._clock.wall()
         if held.exhausted and not due:

@@ -49,7 +49,7 @@ class Recovery:
         self._metrics = metrics
         self._wake = wake
         self._known = False
-        self._since = clock.wall()
+        self._since = _shown(clock.wall())
         self._wanted = asyncio.Event()
         self._timer: Timer | None = None
         self._missing: dict[str, float] = {}
@@ -61,7 +61,7 @@ class Recovery:
             return Gate(True)
         if self._driver.state is LinkState.UP:
             return Gate(False, f"pbx {self._pbx} is being asked which calls live")
-        return Gate(False, f"{self._driver.reason or 'not connected'} on pbx {self._pbx} since {_hhmm(self._since)}")
+        return Gate(False, f"{self._driver.reason or 'not connected'} on pbx {self._pbx} since {self._since}")
 
     def link_up(self) -> None:
         """The link is there again; what happened meanwhile was not heard."""
@@ -72,7 +72,7 @@ class Recovery:
     def link_down(self) -> None:
         """The link is gone: the calls keep their slots until the PBX can be asked."""
         if self._known:
-            self._since = self._clock.wall()
+            self._since = _shown(self._clock.wall())
         self._known = False
         self._missing.clear()
 
@@ -150,5 +150,5 @@ class Recovery:
         self._wanted.set()
 
 
-def _hhmm(moment: datetime) -> str:
+def _shown(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%MZ")

@@ -12,7 +12,7 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault
@@ -38,6 +38,8 @@ _LIMIT_SLACK = 0.5
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RINGING, _UP = "5", "6"
 _TIMED_OUT = "3"
+_REDIRECTED = 23
+"""Q.850: redirected to a new destination."""
 _LISTED_STATES = {"4": ChannelState.RINGING, "5": ChannelState.RINGING, "6": ChannelState.UP}
 
 
@@ -67,6 +69,8 @@ class _Call:
     progress: bool = False
     answered: bool = False
     handed_over: bool = False
+    redirected: bool = False
+    """The far end answered 302."""
     asked: bool = False
     requested_by: HungUpBy | None = None
     """Who asked for the hangup, where Asterisk said so."""
@@ -225,9 +229,12 @@ class AmiCalls:
         return call, self._tell_ringing(call) if progress else self._tell_made(call)
 
     def _dial_end(self, message: AmiMessage) -> tuple[_Call, list[CallEvent]] | None:
-        if message.get("dialstatus") != "ANSWER":
-            return None
         call = self._find(message.get("destuniqueid"))
+        if message.get("dialstatus") != "ANSWER":
+            if call is None or not message.get("forward"):
+                return None
+            call.redirected = True
+            return call, []
         if call is not None:
             return call, self._tell_answered(call)
         return self._agent_connect(message)
@@ -329,6 +336,9 @@ class AmiCalls:
 
     def _settle(self, call: _Call) -> list[CallEvent]:
         hangup = call.hangup or _Hangup(None, None, None)
+        if call.redirected and hangup.cause is None:
+            # The channel is given up before the 302's cause is set: always on 16, now and then on 22.
+            hangup = replace(hangup, cause=_REDIRECTED)
         timed_out = call.failure == _TIMED_OUT and not call.answered
         # The 480 of a call that timed out is Asterisk's own invention (22); the far end never said it.
         sip_status = None if timed_out or call.answered else hangup.sip_status

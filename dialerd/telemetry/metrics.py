@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
@@ -21,6 +23,8 @@ class Metrics:
         self.registry = registry if registry is not None else CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self.before_render: list[Callable[[], None]] = []
+        """Set what is read off when it is asked for, and not each time that it changes."""
         self._gauge("build_info", "The version that runs; always 1.", "version").labels(__version__).set(1)
         self._calls()
         self._pbx()
@@ -76,6 +80,8 @@ class Metrics:
 
     def render(self) -> bytes:
         """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""
+        for measure in self.before_render:
+            measure()
         return generate_latest(self.registry)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:

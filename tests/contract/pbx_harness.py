@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -174,6 +175,17 @@ class Harness(ABC):
     @abstractmethod
     def run(self, scenario: Scenario) -> None:
         """Run a scenario on a rig of its own."""
+
+
+def contract(scenario: Scenario) -> Callable[[Harness], None]:
+    """Make a test of a scenario: it runs once on every kind of PBX."""
+
+    def test(harness: Harness) -> None:
+        harness.run(scenario)
+
+    functools.update_wrapper(test, scenario)
+    del test.__wrapped__  # type: ignore[attr-defined]  # pytest would look through it for fixtures
+    return test
 
 
 class SimulatedRig(Rig):

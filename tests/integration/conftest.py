@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.daemon import Stock
 from tests.lab.lab import Lab
 from tests.lab.packages import SUITES, LabError, suite_of
 
@@ -44,3 +45,9 @@ def lab(running_lab: Lab) -> Iterator[Lab]:
     """The lab for one test. Whatever the test stops or leaves ringing is put right behind it."""
     yield running_lab
     running_lab.settle()
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    """A new store with a key, for the daemons of all tests."""
+    return Stock.make(tmp_path_factory.mktemp("stock"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 from tests.lab.lab import DIALERD, Lab
 
 TENANT = "lab"
+CALLER_ID = "+12025550199"
 START_SECONDS = 20.0
 STOP_SECONDS = 15.0
 _LONGEST_LINE = 1 << 20
@@ -71,7 +74,7 @@ def configuration(
                 "dial": dial,
                 "max_calls_per_second": limits.get(name, TrunkLimits()).max_calls_per_second,
                 "max_channels": limits.get(name, TrunkLimits()).max_channels,
-                "caller_ids": ["+12025550199"],
+                "caller_ids": [CALLER_ID],
             }
             for name, dial in DIALS.items()
         },
@@ -85,13 +88,44 @@ def configuration(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """A new store with an administrator's key in it, to be copied: making it anew takes a test seconds."""
+
+    store: Path
+    key: str
+
+    @classmethod
+    def make(cls, folder: Path) -> Stock:
+        """Make it as an administrator does, with ``dialerd keys create``."""
+        store, config = folder / "dialerd.db", folder / "dialerd.toml"
+        config.write_text(
+            f'[store]\nurl = "sqlite:///{store}"\n'
+            '[pbx.main]\ndriver = "simulated"\nmax_calls_per_second = 1.0\nmax_channels = 1\n'
+            '[trunk.any]\npbx = "main"\ndial = "PJSIP/{number}@any"\nmax_calls_per_second = 1.0\nmax_channels = 1\n'
+            f'[tenant.{TENANT}]\nmax_calls_per_second = 1.0\nmax_concurrent_calls = 1\ntrunks = ["any"]\n'
+        )
+        made = subprocess.run(
+            [_command(), "keys", "create", "--config", str(config), "--tenant", TENANT, "--role", "admin"],
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert made.returncode == 0, made.stderr
+        return cls(store, made.stdout.strip())
+
+
 class Daemon:
     """One ``dialerd serve``, which can be killed and started again on the same store and port."""
 
-    def __init__(self, folder: Path, write_configuration: Callable[[Path, int], str]) -> None:
+    def __init__(self, folder: Path, stock: Stock, write_configuration: Callable[[Path, int], str]) -> None:
         """``write_configuration`` takes the store's file and the port of the API (0: any)."""
         self._folder = folder
         self._write = write_configuration
+        shutil.copy(stock.store, self._store)
+        self.key = stock.key
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._heard = asyncio.Condition()
@@ -101,7 +135,6 @@ class Daemon:
         self.up = asyncio.Event()
         """Set while the API takes requests."""
         self.port = 0
-        self.key = ""
 
     @property
     def url(self) -> str:
@@ -111,15 +144,20 @@ class Daemon:
     async def start(self) -> None:
         """Start the daemon, and wait until its API takes requests and its PBX takes calls."""
         mark = len(self.log)
-        self._configure()
+        config = self._folder / "dialerd.toml"
+        config.write_text(self._write(self._store, self.port))
         self._process = await asyncio.create_subprocess_exec(
-            _command(), "serve", "--config", str(self._config), **self._surroundings(), limit=_LONGEST_LINE
+            *(_command(), "serve", "--config", str(config)),
+            cwd=self._folder,
+            env=_environment(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            limit=_LONGEST_LINE,
         )
         self._reading = asyncio.create_task(self._read(self._process))
         self.port = int((await self.logged("ready", after=mark))["port"])
         self.up.set()
-        if not self.key:
-            self.key = await self._make_key()
         await self.logged("pbx_known", after=mark)
 
     async def kill(self) -> None:
@@ -171,30 +209,8 @@ class Daemon:
         return "\n".join([f"({left_out} lines left out)", *self._lines[-_LINES_SHOWN:]])
 
     @property
-    def _config(self) -> Path:
-        return self._folder / "dialerd.toml"
-
-    def _configure(self) -> None:
-        self._config.write_text(self._write(self._folder / "dialerd.db", self.port))
-
-    def _surroundings(self) -> dict[str, Any]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("DIALERD_")}
-        return {
-            "cwd": self._folder,
-            "env": environment,
-            "stdin": asyncio.subprocess.DEVNULL,
-            "stdout": asyncio.subprocess.PIPE,
-            "stderr": asyncio.subprocess.STDOUT,
-        }
-
-    async def _make_key(self) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *(_command(), "keys", "create", "--config", str(self._config), "--tenant", TENANT, "--role", "admin"),
-            **{**self._surroundings(), "stderr": asyncio.subprocess.PIPE},
-        )
-        output, errors = await asyncio.wait_for(process.communicate(), START_SECONDS)
-        assert process.returncode == 0, errors.decode()
-        return output.decode().strip()
+    def _store(self) -> Path:
+        return self._folder / "dialerd.db"
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -225,3 +241,8 @@ class Daemon:
 def _command() -> str:
     """``dialerd`` beside this Python."""
     return str(Path(sys.executable).with_name("dialerd"))
+
+
+def _environment() -> dict[str, str]:
+    """Our own, without what would override the configuration."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("DIALERD_")}

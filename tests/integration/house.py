@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.client import Api
-from tests.integration.daemon import Daemon, TrunkLimits, configuration
+from tests.integration.daemon import Daemon, Stock, TrunkLimits, configuration
 from tests.lab.lab import Lab
 
 
@@ -42,19 +42,21 @@ def await_unreachable(lab: Lab, endpoint: str) -> None:
 async def house(
     lab: Lab,
     folder: Path,
+    stock: Stock,
     *,
     ami: tuple[str, int] | None = None,
     limits: Mapping[str, TrunkLimits] | None = None,
     setup_seconds: float = 5.0,
     faults: frozenset[str] = frozenset(),
 ) -> AsyncIterator[House]:
-    """Run a daemon on a store in ``folder``; ``ami`` is where its PBX is, if not the lab's own address.
+    """Run a daemon on a copy of the stock in ``folder``; ``ami`` is where its PBX is, if not the lab's own address.
 
     When the block fails, the daemon's log is printed. When it succeeds, the daemon must end well, and must have logged
     no error but those of the events named in ``faults``.
     """
     daemon = Daemon(
         folder,
+        stock,
         lambda store, port: configuration(
             lab, store, port=port, ami=ami, limits=limits or {}, setup_seconds=setup_seconds
         ),

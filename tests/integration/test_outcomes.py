@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.client import Api, Follower
+from tests.integration.daemon import CALLER_ID, Stock
 from tests.integration.evidence import Numbers, check_one_at_a_time, check_told, match
 from tests.integration.house import House, await_unreachable, house
 from tests.lab.lab import Lab
@@ -138,9 +139,9 @@ async def _make(api: Api) -> list[_Campaign]:
     return made
 
 
-async def test_every_far_end_behaviour_ends_in_its_outcome(lab: Lab, tmp_path: Path) -> None:
+async def test_every_far_end_behaviour_ends_in_its_outcome(lab: Lab, tmp_path: Path, stock: Stock) -> None:
     await_unreachable(lab, "dead")
-    async with house(lab, tmp_path) as home:
+    async with house(lab, tmp_path, stock) as home:
         campaigns = await _make(home.api)
         await asyncio.gather(*(_dial(home.api, each) for each in campaigns))
         calls = [call for each in campaigns for call in await home.api.calls(each.id)]
@@ -194,4 +195,4 @@ def _check_sent_once(lab: Lab, calls: list[dict[str, Any]]) -> None:
     assert {call["id"] for call in calls if call["id"] not in seen} == {
         call["id"] for call in calls if call["status"] == "not_sent"
     }
-    assert {each.from_user for each in seen.values()} == {"12025550199"}
+    assert {each.from_user for each in seen.values()} == {CALLER_ID}

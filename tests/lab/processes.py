@@ -13,6 +13,8 @@ from pathlib import Path
 from dialerd.clock import process_id
 from tests.lab.packages import LabError
 
+_ENVIRONMENT = {"TERM": "dumb", "TZ": "UTC", "LANG": "C.UTF-8"}
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -40,7 +42,7 @@ class Process:
         for signal_number in (first, signal.SIGKILL):
             if not self.alive:
                 return
-            _send(self.pid, signal_number)
+            self._send(signal_number)
             if self.ended_within(patience):
                 return
         raise LabError(f"process {self.pid} survives SIGKILL")
@@ -55,6 +57,20 @@ class Process:
             return True
         return self._stranger_ended_within(seconds)
 
+    def _send(self, signal_number: signal.Signals) -> None:
+        # Through a handle, so that the pid cannot pass to somebody else between the look and the signal.
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            if self.alive:
+                signal.pidfd_send_signal(handle, signal_number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(handle)
+
     def _stranger_ended_within(self, seconds: float) -> bool:
         # Not our child: a pidfd becomes readable at its end, even where nobody reaps it.
         try:
@@ -62,30 +78,32 @@ class Process:
         except ProcessLookupError:
             return True
         try:
-            select.select([handle], [], [], seconds)
+            end = select.poll()
+            end.register(handle, select.POLLIN)
+            return not self.alive or bool(end.poll(seconds * 1000))
         finally:
             os.close(handle)
-        return not self.alive
+
+
+_children: dict[Process, subprocess.Popen[bytes]] = {}
+"""Those that this process started, and must reap."""
 
 
 def spawn(command: Sequence[str], *, folder: Path, output: Path, environment: Mapping[str, str]) -> Process:
     """Start a program in a session of its own, so that it outlives the caller's terminal."""
     with output.open("ab") as sink:
-        child = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env={
-                "PATH": os.environ.get("PATH", os.defpath),
-                "TERM": "dumb",
-                "TZ": "UTC",
-                "LANG": "C.UTF-8",
-                **environment,
-            },
-            start_new_session=True,
-        )
+        try:
+            child = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={"PATH": os.environ.get("PATH", os.defpath), **_ENVIRONMENT, **environment},
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise LabError(f"{command[0]} cannot be run: {error}") from error
     born = _birth(child.pid)
     if born is None:
         child.wait()
@@ -93,10 +111,6 @@ def spawn(command: Sequence[str], *, folder: Path, output: Path, environment: Ma
     process = Process(child.pid, born)
     _children[process] = child
     return process
-
-
-# Our own children are reaped here; those of an earlier run are nobody's or init's.
-_children: dict[Process, subprocess.Popen[bytes]] = {}
 
 
 def _birth(pid: int) -> int | None:
@@ -108,10 +122,3 @@ def _birth(pid: int) -> int | None:
     # The name stands in brackets and may hold anything; the fields after it do not.
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in ("Z", "X") else int(fields[19])
-
-
-def _send(pid: int, signal_number: signal.Signals) -> None:
-    try:
-        os.kill(pid, signal_number)
-    except ProcessLookupError:
-        return

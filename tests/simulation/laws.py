@@ -23,8 +23,10 @@ def each_attempt_at_most_once(pbx: SimulatedPbx, placed: Sequence[Call]) -> None
         assert entry.call_id in ours, f"{entry.call_id} is no attempt of ours"
     for call in placed:
         if not pbx.ledger.reached(call.id):
-            assert call.status is CallStatus.NOT_SENT or call.outcome in (Outcome.INTERRUPTED, None) or (
-                call.outcome is Outcome.UNREACHABLE
+            assert (
+                call.status is CallStatus.NOT_SENT
+                or call.outcome in (Outcome.INTERRUPTED, None)
+                or (call.outcome is Outcome.UNREACHABLE)
             ), f"{call} never reached the far end"
         else:
             assert call.status is not CallStatus.NOT_SENT, f"{call} reached the far end"
@@ -66,4 +68,3 @@ def events_tell_the_way(told: Sequence[Event], listed: Sequence[Contact]) -> Non
         states[contact_id] = now
     for contact in listed:
         assert states[contact.id] is contact.status
-

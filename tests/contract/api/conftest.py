@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,12 @@ import pytest
 from tests.contract.api.house import House, Template, make_template, open_house
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
-    """The store that each test's is a copy of."""
-    return asyncio.run(make_template(tmp_path_factory.mktemp("api")))
+@pytest.fixture(scope="package")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Template]:
+    """The store that each test's is a copy of. Its keys are cheap to check: their cost is not what is tested here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dialerd.store.keys._SCRYPT_N", 2)
+        yield asyncio.run(make_template(tmp_path_factory.mktemp("api")))
 
 
 @pytest.fixture

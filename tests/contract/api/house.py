@@ -249,5 +249,5 @@ async def open_house(template: Template, folder: Path, limits: Limits | None = N
                 yield House(daemon, server, session, template.keys, f"http://127.0.0.1:{server.port}")
         finally:
             async with asyncio.timeout(DEADLINE):
-                await server.stop(5)
+                await server.stop(1)
             stop.set()

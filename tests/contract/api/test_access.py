@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -111,7 +112,7 @@ async def test_another_tenants_campaign_answers_like_none(house: House) -> None:
     theirs = await house.campaign("+12025550100", key="other")
     nobody = house.nobody()
     paths = ["", "/contacts", "/calls", "/events"]
-    asked = [("GET", path, None) for path in paths]
+    asked: list[tuple[str, str, Any]] = [("GET", path, None) for path in paths]
     asked += [("POST", f"/{verb}", None) for verb in ("start", "pause", "resume", "stop")]
     asked += [("DELETE", "", None), ("POST", "/contacts", {"contacts": []})]
     for method, path, body in asked:

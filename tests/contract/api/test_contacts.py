@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -211,7 +210,8 @@ async def test_lists_by_status_limit_offset_and_cursor(house: House) -> None:
 async def test_a_finished_campaign_takes_no_contacts(house: House) -> None:
     campaign_id = await house.campaign("+12025550100")
     await house.ask("POST", f"/campaigns/{campaign_id}/stop")
-    for how in ({"json": {"contacts": []}}, {"data": GOOD, "headers": CSV}):
+    ways: tuple[dict[str, Any], ...] = ({"json": {"contacts": []}}, {"data": GOOD, "headers": CSV})
+    for how in ways:
         answer = await house.ask("POST", f"/campaigns/{campaign_id}/contacts", **how)
         assert answer.problem() == (409, "campaign_finished")
 
@@ -283,4 +283,3 @@ async def test_calls_and_statistics(house: House) -> None:
     rest = (await house.ask("GET", f"/campaigns/{campaign_id}/calls?limit=2&after={page['next']}")).json
     assert [each["id"] for each in rest["data"]] == [live.id]
     assert (await house.ask("GET", f"/campaigns/{campaign_id}/calls?after=nothing")).json["data"] == []
-    json.dumps(listed)

@@ -103,8 +103,12 @@ async def test_tells_a_campaigns_way_live(house: House) -> None:
     assert started.event == "campaign"
     assert started.data.pop("at").endswith("Z")
     assert started.data == {
-        "campaign_id": campaign_id, "contact_id": None, "call_id": None,
-        "status": "active", "outcome": None, "phone_number": None,
+        "campaign_id": campaign_id,
+        "contact_id": None,
+        "call_id": None,
+        "status": "active",
+        "outcome": None,
+        "phone_number": None,
     }
     assert [(each.event, each.data["status"]) for each in rest] == [
         ("campaign", "cancelled"),
@@ -150,8 +154,8 @@ async def test_resumes_where_it_was(house: House, by_header: bool) -> None:
 async def test_no_gap_and_no_repeat_across_many_reconnects(template: Template, tmp_path: Path) -> None:
     async with open_house(template, tmp_path, Limits(stream_pause_seconds=0.001)) as house:
         campaign_id = await house.campaign()
-        total, seen = 3000, []
-        place = 0
+        total, place = 3000, 0
+        seen: list[Told] = []
 
         async def publish() -> None:
             for first in range(0, total, 7):
