@@ -69,7 +69,7 @@ def _describe(lab: Lab) -> None:
     print(f"      agents :{ports.agents}; dead and deadnq (nobody there), nocontact")
     print("Dial  PJSIP/<number>@trunk: its last two digits choose what the far end does (tests/lab/README.md)")
     print(f"CLI   {lab.run}/asterisk -rvvv    logs in {lab.run}/log")
-    print("Down  python -m tests.lab down")
+    print("Down  make lab-down, or python -m tests.lab down")
 
 
 _COMMANDS = {"up": _up, "down": _down, "status": _status, "fetch": _fetch}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,7 @@ def test_tenants_and_campaigns_share_a_scarce_trunk(virtual: Virtual, tmp_path: 
         house = House(clock, tmp_path, QUICK, Size(rate=100, channels=12))
         async with house.running():
             first, second = await house.agent("one"), await house.agent("two")
-            shared = {"concurrent_calls": 100, "trunks": ["a"]}
+            shared: dict[str, Any] = {"concurrent_calls": 100, "trunks": ["a"]}
             crowd = [
                 await house.campaign(numbers(400, 1000 * index), first, weight=weight, **shared)
                 for index, weight in enumerate((1, 1, 4))
