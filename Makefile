@@ -37,7 +37,7 @@ lint: $(DEV)
 	@$(BIN)/mypy
 
 fast-tests: $(DEV)
-	@$(BIN)/pytest -q -m "not lab" $(FAST_TESTS)
+	@$(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@$(BIN)/pytest

@@ -26,7 +26,7 @@ from dialerd.intake.rows import IntakeOptions
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
 from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
-from dialerd.store import agents, calls, campaigns, contacts
+from dialerd.store import agents, calls, campaigns, contacts, steps
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
@@ -124,6 +124,7 @@ class Daemon:
             known = {agent.id: agent for agent in await agents.everyone(conn)}
             unended = await calls.live(conn)
             theirs = await contacts.get_many(conn, [call.contact_id for call in unended])
+            today = await steps.calls_of_day(conn, self._clock.wall())
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
         lives = []
         for call in unended:
@@ -140,6 +141,7 @@ class Daemon:
                     stopped=campaign.status in FINISHED or not visible,
                 )
             )
+        self.dispatcher.count_day(today)
         self.dispatcher.resume_calls(lives)
         self.control.load(active, waiting, known)
         if lives:

@@ -123,6 +123,15 @@ class Tenant:
     weight: float = 1.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Defaults of campaign settings for this tenant, by their API names."""
+    caller_ids: tuple[str, ...] = ()
+    """The numbers that the tenant owns; none: those of its trunks."""
+    allowed_prefixes: tuple[str, ...] = ()
+    """Beginnings of the numbers that it may dial, such as +1202; none: every number."""
+    max_calls_per_day: int | None = None
+    """Call attempts of all its campaigns in a day (UTC): what a stolen key can cost."""
+    max_calls_per_number: int | None = None
+    """Call attempts to one number, over all its campaigns, in any ``number_period_hours``."""
+    number_period_hours: float = 168.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +176,10 @@ class Contact:
     updated_at: datetime
     outcomes: Mapping[str, int] = field(default_factory=dict)
     """How often each outcome came since the budgets were fresh: what a rule's ``most`` and ``factor`` count."""
+    callback: bool = False
+    """A callback is promised: it is dialled ahead of all else."""
+    dialled_at: tuple[datetime, ...] = ()
+    """When its number was dialled lately in any campaign of the tenant, as far back as the rules look."""
 
 
 @dataclass(frozen=True, slots=True)

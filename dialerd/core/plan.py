@@ -6,13 +6,15 @@ asked in the order in which ``explain`` shows them: system, campaign, window, th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from dialerd.core import routing
 from dialerd.core.model import Agent, Campaign, CampaignStatus, Contact, Moment, Pbx, Tenant, Trunk
+from dialerd.core.permit import Refusal, number_refusal, number_rules, prefix_refusal
 from dialerd.core.throttle import Block, Book, Draft, Key, Level, Shares
 from dialerd.core.windows import Window, WindowMemo
 
@@ -75,6 +77,8 @@ class Snapshot:
     """Of trunks and PBXs; one that is not named is open."""
     book: Book
     shares: Shares
+    placed_today: Mapping[str, int] = field(default_factory=dict)
+    """Calls that each tenant has placed in this day (UTC)."""
     system: Gate = OPEN
     """Closed while the daemon drains or the store fails."""
     windows: WindowMemo = field(default_factory=WindowMemo)
@@ -128,6 +132,9 @@ def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]
     """Every rule for one campaign, in the order in which the planner asks them."""
     draft = Draft(snapshot.book)
     reasons = list(_standing(snapshot, view, now))
+    tenant = snapshot.tenants.get(view.campaign.tenant)
+    if tenant is not None:
+        reasons.append(_day_spent(snapshot, tenant, now, 0))
     reasons += [_limit_reason(draft, key, now) for key in _own_keys(view)]
     reasons += [reason for _, reason in _routes(snapshot, draft, view, now)]
     return reasons
@@ -188,6 +195,7 @@ class _Round:
         self._reasons: dict[int, Reason] = {}
         self._hungry: dict[int, None] = {}
         self._wakes: list[float] = []
+        self._placed: Counter[str] = Counter()
 
     def run(self) -> Plan:
         lanes = [lane for view in self._snapshot.campaigns if (lane := self._lane(view)) is not None]
@@ -226,6 +234,10 @@ class _Round:
             # Asked before the limits: a campaign out of contacts at hand wants more even while its slots are full.
             self._hungry[view.campaign.id] = None
             self._reasons[view.campaign.id] = _no_contacts(view)
+            return False
+        spent = _day_spent(self._snapshot, lane.tenant, self._now, self._placed[lane.tenant.id])
+        if not spent.holds:
+            self._stop(view, spent)
             return False
         for key in lane.own:
             block = self._draft.block((key,), self._now.mono + HORIZON)
@@ -271,16 +283,24 @@ class _Round:
 
     def _skip_closed_contacts(self, lane: _Lane) -> None:
         while (contact := lane.contact) is not None:
-            if contact.timezone is None:
+            refusal = self._refusal(lane, contact)
+            if refusal is None:
                 return
+            self._deferrals.append(Deferral(contact, refusal.until, refusal.detail))
+            lane.advance()
+
+    def _refusal(self, lane: _Lane, contact: Contact) -> Refusal | None:
+        """The contact's own rule that forbids to dial it now: its hours, the tenant's prefixes, its number's caps."""
+        settings = lane.view.campaign.settings
+        if contact.timezone is not None:
             # The campaign's hours are in its own zone; a contact that names one must be inside them there as well.
-            settings = lane.view.campaign.settings
             zones = (settings.zone(), ZoneInfo(contact.timezone))
             window = self._snapshot.windows.window(settings, zones, self._now.wall)
-            if window.open:
-                return
-            self._deferrals.append(Deferral(contact, window.until, window.detail))
-            lane.advance()
+            if not window.open:
+                return Refusal("contact_hours", window.detail, window.until)
+        return prefix_refusal(lane.tenant, contact.phone_number) or number_refusal(
+            number_rules(lane.tenant, settings, own_zones(contact)), contact.dialled_at, self._now.wall
+        )
 
     def _place(self, lane: _Lane) -> None:
         contact, keys = lane.contact, lane.keys
@@ -289,8 +309,9 @@ class _Round:
         lane.advance()
         at = self._draft.send_at(keys, self._now.mono)
         self._draft.take(keys, at)
+        self._placed[lane.tenant.id] += 1
         waiting = self._marks.serve(lane)
-        caller_id = routing.caller_id(lane.view.campaign, lane.trunk, contact)
+        caller_id = routing.caller_id(lane.view.campaign, lane.tenant, lane.trunk, contact)
         self._calls.append(
             PlannedCall(lane.view.campaign, contact, lane.agent, lane.tenant, lane.trunk, caller_id, keys, at, waiting)
         )
@@ -357,6 +378,11 @@ def charge(shares: Shares, call: PlannedCall) -> None:
             shares.serve(holder, call.tenant.id, call.tenant.weight, waiting)
 
 
+def own_zones(contact: Contact) -> tuple[ZoneInfo, ...]:
+    """The zones that a contact is known to live in; none where only its campaign's counts."""
+    return () if contact.timezone is None else (ZoneInfo(contact.timezone),)
+
+
 def _own_keys(view: CampaignView) -> tuple[Key, ...]:
     campaign = view.campaign
     keys = (Key(Level.TENANT, campaign.tenant), Key(Level.CAMPAIGN, campaign.id))
@@ -379,6 +405,18 @@ def _standing(snapshot: Snapshot, view: CampaignView, now: Moment) -> Iterator[R
     yield Reason("agent", "agent", agent, "answered calls have a place" if agent else "its agent is gone")
     window = _campaign_window(snapshot, view, now)
     yield Reason("calling_hours", "campaign", window.open, window.detail, None if window.open else window.until)
+
+
+def _day_spent(snapshot: Snapshot, tenant: Tenant, now: Moment, more: int) -> Reason:
+    """Whether the tenant may place another call today."""
+    if tenant.max_calls_per_day is None:
+        return Reason("max_calls_per_day", "tenant", True, "calls in a day are not limited")
+    placed = snapshot.placed_today.get(tenant.id, 0) + more
+    detail = f"tenant {tenant.id} has placed {placed} of {tenant.max_calls_per_day} calls today (UTC)"
+    if placed < tenant.max_calls_per_day:
+        return Reason("max_calls_per_day", "tenant", True, detail)
+    tomorrow = datetime.combine(now.wall.date() + timedelta(days=1), time(), now.wall.tzinfo)
+    return Reason("max_calls_per_day", "tenant", False, detail, tomorrow)
 
 
 def _campaign_window(snapshot: Snapshot, view: CampaignView, now: Moment) -> Window:

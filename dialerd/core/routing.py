@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from dialerd.core.model import Campaign, Contact, Tenant, Trunk
 
 
@@ -12,12 +14,24 @@ def choices(campaign: Campaign, tenant: Tenant) -> tuple[str, ...]:
     return tuple(name for name in campaign.settings.trunks if name in tenant.trunks)
 
 
-def caller_id(campaign: Campaign, trunk: Trunk, contact: Contact) -> str | None:
-    """The caller ID of a contact's next call: the campaign's or the trunk's, rotated from attempt to attempt.
+def owned_caller_ids(tenant: Tenant, trunks: Mapping[str, Trunk]) -> frozenset[str]:
+    """The numbers that a tenant may show: its own, or where it names none, those of its trunks (STIR/SHAKEN)."""
+    if tenant.caller_ids:
+        return frozenset(tenant.caller_ids)
+    return frozenset(number for name in tenant.trunks for number in trunks[name].caller_ids)
 
-    A campaign shows only numbers that the trunk may show; where it names none of them, the trunk's own are used.
+
+def caller_id(campaign: Campaign, tenant: Tenant, trunk: Trunk, contact: Contact) -> str | None:
+    """The caller ID of a contact's next call, rotated from attempt to attempt.
+
+    The campaign's choice, else the tenant's numbers, as far as the trunk may show them; else the trunk's own.
     """
-    allowed = [number for number in campaign.settings.caller_ids if number in trunk.caller_ids] or trunk.caller_ids
-    if not allowed:
-        return None
-    return allowed[(contact.id + contact.attempts) % len(allowed)]
+    for wanted in (campaign.settings.caller_ids, tenant.caller_ids):
+        allowed = [number for number in wanted if not trunk.caller_ids or number in trunk.caller_ids]
+        if allowed:
+            return _rotated(allowed, contact)
+    return _rotated(trunk.caller_ids, contact) if trunk.caller_ids else None
+
+
+def _rotated(numbers: Sequence[str], contact: Contact) -> str:
+    return numbers[(contact.id + contact.attempts) % len(numbers)]

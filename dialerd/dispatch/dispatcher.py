@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ import structlog
 
 from dialerd.clock import Clock, show_id
 from dialerd.core.model import Agent, AgentKind, Call, CallStatus, Campaign, ContactStatus, Pbx, Tenant, Trunk
+from dialerd.core.permit import number_rules
 from dialerd.core.phone import format_dial
 from dialerd.core.plan import (
     OPEN,
@@ -24,6 +26,7 @@ from dialerd.core.plan import (
     Snapshot,
     charge,
     explain,
+    own_zones,
     plan,
 )
 from dialerd.core.throttle import Book, Key, Level, Shares
@@ -50,6 +53,7 @@ from dialerd.store import contacts
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind, Originating
+from dialerd.store.steps import day_of
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 
@@ -129,6 +133,9 @@ class Dispatcher:
         self._tasks: asyncio.TaskGroup | None = None
         self._draining: str | None = None
         self._stopped = False
+        self._placed: Counter[str] = Counter()
+        """Calls of each tenant today, as the journal counts them."""
+        self._today = ""
         self.calls = Calls(
             journal, clock, metrics, on_end=self._call_ended, hang_up=self._hang_up, on_overdue=self._overdue
         )
@@ -173,7 +180,9 @@ class Dispatcher:
         self._limit(Key(Level.CAMPAIGN, campaign.id), settings.concurrent_calls, settings.max_calls_per_second)
         if agent is not None:
             self._limit(Key(Level.AGENT, agent.id), agent.max_concurrent_calls, None)
-        self.hopper.open(campaign.id, settings.concurrent_calls)
+        tenant = self._configured.tenants.get(campaign.tenant)
+        looks_back = None if tenant is None else number_rules(tenant, settings, ()).horizon
+        self.hopper.open(campaign.id, settings.concurrent_calls, campaign.tenant, looks_back)
         self.wake()
 
     def remove(self, campaign_id: int) -> None:
@@ -281,6 +290,7 @@ class Dispatcher:
             gates={Key(Level.PBX, name): recovery.gate() for name, recovery in self._recoveries.items()},
             book=self._book,
             shares=self._shares,
+            placed_today=self._placed_today(),
             system=self._system(),
             windows=self._windows,
         )
@@ -295,6 +305,13 @@ class Dispatcher:
             loading=self.hopper.loading(campaign_id),
             waiting_since=active.waiting_since,
         )
+
+    def _placed_today(self) -> Mapping[str, int]:
+        today = day_of(self._clock.wall())
+        if today != self._today:
+            self._today = today
+            self._placed.clear()
+        return self._placed
 
     def _system(self) -> Gate:
         if self._draining is not None:
@@ -327,6 +344,7 @@ class Dispatcher:
             )
             setup = each.campaign.settings.answer_timeout + self._limits.setup_seconds
             live = LiveCall(call, contact, each.campaign.settings, setup, hands_over=each.agent.kind is AgentKind.QUEUE)
+            self._placed[call.tenant] += 1
             self._book.take(call.id, each.keys)
             self._book.reserve(each.keys, each.send_at)
             sending.append(_Sending(live, each))
@@ -348,6 +366,11 @@ class Dispatcher:
             originated_at=at,
         )
 
+    def count_day(self, placed: Mapping[str, int]) -> None:
+        """Take up what was placed today before this process began."""
+        self._today = day_of(self._clock.wall())
+        self._placed = Counter(placed)
+
     async def _launch(self, sending: Sequence[_Sending]) -> None:
         """Commit calls to the journal; only then does each go its way to the wire."""
         try:
@@ -363,7 +386,8 @@ class Dispatcher:
             else:
                 # The contact was cancelled meanwhile, or the store fails: it is as if nothing had been planned.
                 self._book.release(each.live.call.id)
-        if not claimed:
+                self._placed[each.live.call.tenant] -= 1
+        if len(claimed) < len(sending):
             for campaign_id in {each.live.call.campaign_id for each in sending}:
                 self.hopper.stir(campaign_id)
         self.wake()
@@ -379,7 +403,8 @@ class Dispatcher:
             call_id=call.id,
             phone_number=call.phone_number,
         )
-        return Originating(call, contact, event)
+        settings = sending.live.settings
+        return Originating(call, contact, event, number_rules(sending.planned.tenant, settings, own_zones(contact)))
 
     async def _send(self, sending: _Sending) -> None:
         """Wait for the moment that every limit allows, look once more, and send. Never sent twice."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
 from dialerd.clock import Clock
 from dialerd.core.model import Contact
-from dialerd.store import contacts
+from dialerd.store import contacts, last_look
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 
@@ -29,6 +29,8 @@ class _Bin:
     """What is at hand of one campaign's list."""
 
     batch: int
+    tenant: str
+    looks_back: timedelta | None
     queue: deque[Contact] = field(default_factory=deque)
     placing: set[int] = field(default_factory=set)
     """Taken by the dispatcher and not yet committed: still pending in the store, and not to be fetched again."""
@@ -50,14 +52,14 @@ class Hopper:
         self._wake = wake
         self._bins: dict[int, _Bin] = {}
 
-    def open(self, campaign_id: int, slots: int) -> None:
-        """Begin to hold contacts of a campaign that may have so many calls at once."""
+    def open(self, campaign_id: int, slots: int, tenant: str, looks_back: timedelta | None) -> None:
+        """Begin to hold contacts of a campaign that may have so many calls at once.
+
+        ``looks_back``: how far back its rules ask when a number was dialled; None where they do not.
+        """
         batch = max(LEAST, min(MOST, 2 * slots))
-        known = self._bins.get(campaign_id)
-        if known is None:
-            self._bins[campaign_id] = _Bin(batch)
-        else:
-            known.batch = batch
+        known = self._bins.setdefault(campaign_id, _Bin(batch, tenant, looks_back))
+        known.batch, known.looks_back = batch, looks_back
 
     def close(self, campaign_id: int) -> None:
         """Let go of a campaign's contacts."""
@@ -122,6 +124,10 @@ class Hopper:
             without = frozenset(held.placing) | {contact.id for contact in held.queue}
             async with self._store.read() as conn:
                 found, upcoming = await contacts.claim(conn, campaign_id, now, held.batch, without)
+                if held.looks_back is not None and found:
+                    numbers = {contact.phone_number for contact in found}
+                    dialled = await last_look.dialled(conn, held.tenant, numbers, now - held.looks_back)
+                    found = [replace(each, dialled_at=tuple(dialled[each.phone_number])) for each in found]
         except StoreError as error:
             log.warning("hopper_fetch_failed", campaign_id=campaign_id, reason=str(error))
             # The fetch is asked for again after a while, and not at once: the store is ill.

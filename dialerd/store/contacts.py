@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.store.records import EventDraft, EventKind
-from dialerd.store.schema import contact, contact_import, from_micros, to_micros
+from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
 from dialerd.store.tx import Tx
 
 BASE_LIST = 0
@@ -37,7 +37,7 @@ async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[
     }
     result = await tx.conn.execute(
         _insert_or_skip(tx.conn),
-        [{**fixed, **row} for row in rows],
+        [{**fixed, **row, "rank": row["priority"]} for row in rows],
         execution_options={"preserve_rowcount": True},
     )
     return result.rowcount
@@ -63,11 +63,11 @@ async def claim(
     lists = await _visible_lists(conn, campaign_id)
     found: list[Contact] = []
     upcoming: int | None = None
-    for priority in await _priorities(conn, campaign_id, lists):
+    for rank in await _ranks(conn, campaign_id, lists):
         pending = [
             contact.c.campaign_id == campaign_id,
             contact.c.list_id.in_(lists),
-            contact.c.priority == priority,
+            contact.c.rank == rank,
             contact.c.status == ContactStatus.PENDING,
         ]
         if len(found) < limit:
@@ -139,6 +139,13 @@ async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) 
             await _cancel(tx, pending, reason)
 
 
+async def cancel_chosen(tx: Tx, where: Sequence[sa.ColumnElement[bool]], reason: str) -> int:
+    """Cancel the visible contacts that fulfil some conditions, with an event each; returns how many there were."""
+    # What is still staged is not counted yet; it is looked at when it is dialled.
+    staging = sa.select(contact_import.c.id).where(contact_import.c.published_at.is_(None))
+    return await _cancel(tx, sa.update(contact).where(*where, contact.c.list_id.not_in(staging)), reason)
+
+
 async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
     """Cancel the contacts that an update statement chooses, with an event each; returns how many there were."""
     now = tx.clock.wall()
@@ -196,8 +203,8 @@ async def _staging_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
     return list((await conn.execute(query)).scalars())
 
 
-async def _priorities(conn: AsyncConnection, campaign_id: int, lists: Sequence[int]) -> list[int]:
-    """The distinct priorities among pending contacts, highest first, found by hopping over the index."""
+async def _ranks(conn: AsyncConnection, campaign_id: int, lists: Sequence[int]) -> list[int]:
+    """The distinct ranks among pending contacts, highest first, found by hopping over the index."""
     found: set[int] = set()
     for list_id in lists:
         pending = [
@@ -205,11 +212,11 @@ async def _priorities(conn: AsyncConnection, campaign_id: int, lists: Sequence[i
             contact.c.list_id == list_id,
             contact.c.status == ContactStatus.PENDING,
         ]
-        highest = await conn.scalar(sa.select(sa.func.max(contact.c.priority)).where(*pending))
+        highest = await conn.scalar(sa.select(sa.func.max(contact.c.rank)).where(*pending))
         while highest is not None:
             found.add(highest)
             highest = await conn.scalar(
-                sa.select(sa.func.max(contact.c.priority)).where(*pending, contact.c.priority < highest)
+                sa.select(sa.func.max(contact.c.rank)).where(*pending, contact.c.rank < highest)
             )
     return sorted(found, reverse=True)
 
@@ -247,4 +254,5 @@ def _contact(row: Mapping[Any, Any]) -> Contact:
         last_outcome=Outcome(row["last_outcome"]) if row["last_outcome"] else None,
         next_attempt_at=from_micros(row["due_at"]) if waits else None,
         updated_at=row["updated_at"],
+        callback=row["rank"] == CALLBACK_RANK,
     )

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from dialerd.core.model import Call, CallStatus, CampaignStatus, Contact, ContactStatus
 from dialerd.core.outcome import Outcome
+from dialerd.core.permit import NumberRules
 from dialerd.store.schema import OUTCOME_COLUMNS
 
 
@@ -56,6 +57,8 @@ class Originating:
     contact: Contact
     """The contact as it stands once the call is committed."""
     event: EventDraft
+    rules: NumberRules | None = None
+    """How often the number may be dialled: asked once more in the commit itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,6 +165,7 @@ contact = sa.Table(
     sa.Column("company", sa.Text),
     sa.Column("timezone", sa.Text),
     sa.Column("priority", sa.Integer, nullable=False),
+    sa.Column("rank", sa.Integer, nullable=False),  # the priority, or CALLBACK_RANK while a callback is promised
     sa.Column("external_id", sa.Text),
     sa.Column("attributes", JsonText, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
@@ -178,12 +179,12 @@ contact = sa.Table(
     sa.Column("updated_at", Instant, nullable=False),
     sa.Index("ix_contact_number", "campaign_id", "phone_number", unique=True),
     sa.Index("ix_contact_status", "campaign_id", "status", "id"),
-    # What the hopper claims by: one range per priority, so that a crowd of high priority not yet due costs nothing.
+    # What the hopper claims by: one range per rank, so that a crowd of high priority not yet due costs nothing.
     sa.Index(
         "ix_contact_due",
         "campaign_id",
         "list_id",
-        "priority",
+        "rank",
         "due_at",
         "id",
         sqlite_where=sa.text("status = 'pending'"),
@@ -220,6 +221,8 @@ call = sa.Table(
     sa.Column("recording", sa.Text),
     sa.Index("ix_call_campaign", "campaign_id", "originated_at", "id"),
     sa.Index("ix_call_contact", "contact_id"),
+    # How often a number was dialled lately, in whatever campaign: what the rules that protect people count.
+    sa.Index("ix_call_number", "tenant", "phone_number", "originated_at"),
     sa.Index(
         "ix_call_live", "pbx", sqlite_where=sa.text("ended_at IS NULL"), postgresql_where=sa.text("ended_at IS NULL")
     ),
@@ -238,4 +241,71 @@ event = sa.Table(
     sa.Column("phone_number", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Index("ix_event_campaign", "campaign_id", "seq"),
+)
+
+do_not_call = sa.Table(
+    "do_not_call",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("phone_number", sa.Text, primary_key=True),
+    sa.Column("note", sa.Text),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+CALLBACK_RANK = 1_000_000
+"""Ahead of every priority."""
+
+callback = sa.Table(
+    "callback",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=False),
+    sa.Column("campaign_id", sa.BigInteger, nullable=False),
+    sa.Column("contact_id", sa.BigInteger, nullable=False),
+    sa.Column("phone_number", sa.Text, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+    sa.Column("note", sa.Text),
+    sa.Column("revived", sa.Boolean, nullable=False),  # it brought back a contact whose way had ended
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("ix_callback_due", "campaign_id", "status", "due_at", "id"),
+    sa.Index("ix_callback_contact", "contact_id"),
+)
+
+tenant = sa.Table(
+    "tenant",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("settings", JsonText, nullable=False),
+    sa.Column("created_at", Instant, nullable=False),
+)
+
+# Calls placed by a tenant on a day (UTC), counted with each commit of the journal.
+tenant_day = sa.Table(
+    "tenant_day",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+)
+
+trunk_pause = sa.Table(
+    "trunk_pause",
+    metadata,
+    sa.Column("trunk", sa.Text, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("paused_at", Instant, nullable=False),
+)
+
+# The first answer to a POST that bore an Idempotency-Key; told again to whoever repeats it.
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer),  # NULL while the first request is being answered
+    sa.Column("content_type", sa.Text),
+    sa.Column("body", sa.LargeBinary),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("ix_idempotency_age", "created_at"),
 )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
+from dialerd.store import callbacks, last_look
+from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
-from dialerd.store.schema import call, campaign, campaign_stats, contact, contact_import, event, to_micros
+from dialerd.store.schema import call, campaign, campaign_stats, contact, contact_import, event, tenant_day, to_micros
 from dialerd.store.tx import Tx
 
 _CHUNK = 500
@@ -52,6 +57,7 @@ _UPDATE_CONTACT = (
                 "outcomes",
                 "last_outcome",
                 "due_at",
+                "rank",
                 "updated_at",
             )
         }
@@ -64,9 +70,13 @@ async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[Call
 
     A contact that is no longer pending (cancelled meanwhile, deleted with its campaign) yields no call.
     """
-    claimed = await _claim(tx, originating)
+    claimed = await _claim(tx, await last_look.permitted(tx, originating))
     if claimed:
         await tx.conn.execute(sa.insert(call), [_call_row(each.call) for each in claimed])
+        await _count_the_day(tx, claimed)
+    promised = [each.contact.id for each in claimed if each.contact.callback]
+    if promised:
+        await callbacks.set_status(tx, promised, CallbackStatus.DIALLED)
     for each in claimed:
         delta = tx.stats(each.call.campaign_id)
         delta.move(ContactStatus.PENDING, ContactStatus.ORIGINATED)
@@ -74,6 +84,31 @@ async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[Call
         tx.emit(each.event)
     await _write_steps(tx, steps)
     return frozenset(each.call.id for each in claimed)
+
+
+async def _count_the_day(tx: Tx, claimed: Sequence[Originating]) -> None:
+    """Count the calls of each tenant's day, which a limit may bound."""
+    for (tenant, day), count in Counter(
+        (each.call.tenant, day_of(each.call.originated_at)) for each in claimed
+    ).items():
+        counted = await tx.conn.execute(
+            sa.update(tenant_day)
+            .where(tenant_day.c.tenant == tenant, tenant_day.c.day == day)
+            .values(calls=tenant_day.c.calls + count)
+        )
+        if counted.rowcount == 0:
+            await tx.conn.execute(sa.insert(tenant_day).values(tenant=tenant, day=day, calls=count))
+
+
+async def calls_of_day(conn: AsyncConnection, now: datetime) -> dict[str, int]:
+    """How many calls each tenant has placed today (UTC)."""
+    rows = await conn.execute(sa.select(tenant_day.c.tenant, tenant_day.c.calls).where(tenant_day.c.day == day_of(now)))
+    return {row.tenant: row.calls for row in rows}
+
+
+def day_of(moment: datetime) -> str:
+    """The day of a moment, in UTC."""
+    return moment.astimezone(UTC).date().isoformat()
 
 
 async def _claim(tx: Tx, originating: Sequence[Originating]) -> list[Originating]:
@@ -213,6 +248,8 @@ def _contact_state(each: Contact) -> dict[str, Any]:
         "outcomes": dict(each.outcomes),
         "last_outcome": each.last_outcome and each.last_outcome.value,
         "due_at": to_micros(each.next_attempt_at) if each.next_attempt_at is not None else 0,
+        # A promise is kept by its call: what follows, a retry too, is dialled in its turn.
+        "rank": each.priority,
         "updated_at": each.updated_at,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -10,6 +12,7 @@ from tests.lab.ami import Ami, Headers
 from tests.lab.far_end import BEHAVIOURS, REDIRECTED_TO, behaviour_of
 from tests.lab.lab import Lab
 from tests.lab.ledger import FarCall, Ledger
+from tests.lab.processes import Process
 
 _OFFER_SECONDS = 6
 _END_SECONDS = 20.0
@@ -167,3 +170,23 @@ def test_two_labs_run_beside_each_other(lab: Lab) -> None:
         assert len(other.ledger()) == 1
     assert not lab.ledger().of(["4930100710"]).calls
     assert all(process.alive for process in lab.processes.values())
+
+
+_DIES = """
+import os, signal, sys
+from tests.lab.lab import Lab
+lab = Lab(sys.argv[1])
+lab.up()
+print(*(f"{process.pid}:{process.born}" for process in lab.processes.values()), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_test_run_leaves_behind_is_cleared_away_by_the_next(lab: Lab) -> None:
+    command = [sys.executable, "-c", _DIES, lab.version]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    left = [Process(*map(int, word.split(":"))) for word in told.stdout.split()]
+    assert len(left) == 4
+    assert all(process.alive for process in left)
+    with Lab(lab.version):
+        assert not any(process.alive for process in left)

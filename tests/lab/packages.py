@@ -125,7 +125,7 @@ def _download(suite: str, apt: Path) -> list[Path]:
     for folder in ("etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log"):
         (apt / folder).mkdir(parents=True)
     (apt / "state/status").touch()
-    (apt / "etc/sources.list").write_text(f"deb [signed-by={_KEYRING}] {_mirror()} {suite} main\n")
+    (apt / "etc/sources.list").write_text(f"deb [signed-by={_KEYRING}] {mirror()} {suite} main\n")
     config = apt / "apt.conf"
     config.write_text(
         f'Dir::Etc "{apt}/etc";\n'
@@ -147,11 +147,11 @@ def _download(suite: str, apt: Path) -> list[Path]:
         _run(["apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"], environment)
         _run(["apt-get", "install", "-y", "-qq", "--download-only", *_ASTERISK], environment)
     except LabError as error:
-        raise LabError(f"the packages of Debian {suite} cannot be had from {_mirror()}: {error}") from None
+        raise LabError(f"the packages of Debian {suite} cannot be had from {mirror()}: {error}") from None
     return sorted((apt / "cache/archives").glob("*.deb"))
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Take the mirror that the host's apt already uses: the lab names no host of its own."""
     if chosen := os.environ.get(_MIRROR_VARIABLE):
         return chosen

@@ -164,7 +164,7 @@ async def test_no_gap_and_no_repeat_across_many_reconnects(template: Template, t
         async with asyncio.TaskGroup() as tasks:
             publishing = tasks.create_task(publish())
             turns = 0
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(2 * DEADLINE):
                 while len(seen) < total:
                     turns += 1
                     async with stream(house, campaign_id, place) as told:
@@ -234,7 +234,7 @@ async def test_comments_keep_an_idle_stream_alive_and_it_outlives_its_campaign(
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_others_go_on(template: Template, tmp_path: Path) -> None:
-    limits = Limits(drain_seconds=0.3, stream_buffer_bytes=4096, stream_pause_seconds=0.001)
+    limits = Limits(drain_seconds=1.5, stream_buffer_bytes=4096, stream_pause_seconds=0.001)
     async with open_house(template, tmp_path, limits) as house:
         campaign_id = await house.campaign()
         deaf = socket.socket()
@@ -247,7 +247,7 @@ async def test_a_client_that_does_not_read_is_dropped_and_others_go_on(template:
         await loop.sock_sendall(deaf, request.encode())
         assert (await loop.sock_recv(deaf, 15)).startswith(b"HTTP/1.1 200")
         count = 0
-        async with stream(house, campaign_id) as told, asyncio.timeout(60):
+        async with stream(house, campaign_id) as told, asyncio.timeout(2 * DEADLINE):
             while b"dialerd_sse_dropped_total 1.0" not in (await house.ask("GET", "/~/metrics", key=None)).body:
                 await emit(house, campaign_id, count, 500)
                 heard = await take(told, 500)

@@ -79,6 +79,22 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_at IS NULL"),
         postgresql_where=sa.text("ended_at IS NULL"),
     )
+    op.create_index("ix_call_number", "call", ["tenant", "phone_number", "originated_at"], unique=False)
+    op.create_table(
+        "callback",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("campaign_id", sa.BigInteger(), nullable=False),
+        sa.Column("contact_id", sa.BigInteger(), nullable=False),
+        sa.Column("phone_number", sa.Text(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("revived", sa.Boolean(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_callback_contact", "callback", ["contact_id"], unique=False)
+    op.create_index("ix_callback_due", "callback", ["campaign_id", "status", "due_at", "id"], unique=False)
     op.create_table(
         "campaign",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
@@ -136,6 +152,7 @@ def upgrade() -> None:
         sa.Column("company", sa.Text(), nullable=True),
         sa.Column("timezone", sa.Text(), nullable=True),
         sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("external_id", sa.Text(), nullable=True),
         sa.Column("attributes", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
@@ -152,7 +169,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_contact_due",
         "contact",
-        ["campaign_id", "list_id", "priority", "due_at", "id"],
+        ["campaign_id", "list_id", "rank", "due_at", "id"],
         unique=False,
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
@@ -174,6 +191,14 @@ def upgrade() -> None:
     )
     op.create_index("ix_import_campaign", "contact_import", ["campaign_id", "published_at"], unique=False)
     op.create_table(
+        "do_not_call",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("phone_number", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "phone_number"),
+    )
+    op.create_table(
         "event",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("campaign_id", sa.BigInteger(), nullable=False),
@@ -188,6 +213,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_event_campaign", "event", ["campaign_id", "seq"], unique=False)
     op.create_table(
+        "idempotency",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=True),
+        sa.Column("content_type", sa.Text(), nullable=True),
+        sa.Column("body", sa.LargeBinary(), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "key"),
+    )
+    op.create_index("ix_idempotency_age", "idempotency", ["created_at"], unique=False)
+    op.create_table(
         "import_reject",
         sa.Column("import_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("position", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -197,4 +234,25 @@ def upgrade() -> None:
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("message", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("import_id", "position"),
+    )
+    op.create_table(
+        "tenant",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "tenant_day",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("day", sa.Text(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "day"),
+    )
+    op.create_table(
+        "trunk_pause",
+        sa.Column("trunk", sa.Text(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("paused_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("trunk"),
     )
