@@ -114,6 +114,7 @@ class Daemon:
                     dispatching.cancel()
         finally:
             await self._journal.close(_CLOSE_SECONDS)
+            await self._uploads.close()
             await self.store.close()
 
     async def _take_up(self) -> None:

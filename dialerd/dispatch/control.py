@@ -97,11 +97,12 @@ class Control:
         await self._store.write(lambda tx: campaigns.insert(tx, made, visible=False))
         try:
             report = await self._uploads.add(made.id, tenant, upload)
-            await self._store.write(lambda tx: campaigns.set_visible(tx, made.id, visible=True))
         except BaseException:
             # Nobody has seen it: a campaign is there with its contacts, or not at all.
             self._background(self._store.write(lambda tx: campaigns.remove(tx, made.id)))
             raise
+        # Should this fail, the hidden draft and its contacts are removed at the next start.
+        await self._store.write(lambda tx: campaigns.set_visible(tx, made.id, visible=True))
         return made, report
 
     async def start(self, tenant_id: str, campaign_id: int) -> tuple[Campaign, list[str]]:
