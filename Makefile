@@ -31,10 +31,12 @@ check: $(DEV) ## static checks and all tests that need no PBX, in under a minute
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lint fast-tests
 
 lint: $(DEV)
-	@$(BIN)/ruff check --quiet .
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/mypy
+	@failed=0; \
+	$(BIN)/ruff check --quiet . || failed=1; \
+	$(BIN)/ruff format --check --quiet . || failed=1; \
+	$(BIN)/lint-imports --no-logo || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	exit $$failed
 
 fast-tests: $(DEV)
 	@$(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from zoneinfo import ZoneInfo
 
 from dialerd.core import routing
 from dialerd.core.model import Agent, Campaign, CampaignStatus, Contact, Moment, Pbx, Tenant, Trunk
 from dialerd.core.permit import Refusal, number_refusal, number_rules, prefix_refusal
 from dialerd.core.throttle import Block, Book, Draft, Key, Level, Shares
-from dialerd.core.windows import Window, WindowMemo
+from dialerd.core.windows import Window, WindowMemo, lifetime
+from dialerd.core.zones import callee_zones
 
 HORIZON = 0.02
 """Seconds ahead for which calls are planned: the journal's commit happens while their moment comes."""
@@ -132,6 +132,8 @@ def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]
     """Every rule for one campaign, in the order in which the planner asks them."""
     draft = Draft(snapshot.book)
     reasons = list(_standing(snapshot, view, now))
+    if not view.contacts and view.next_due is not None and view.next_due > now.wall:
+        reasons.append(_no_contacts(view))
     tenant = snapshot.tenants.get(view.campaign.tenant)
     if tenant is not None:
         reasons.append(_day_spent(snapshot, tenant, now, 0))
@@ -292,14 +294,16 @@ class _Round:
     def _refusal(self, lane: _Lane, contact: Contact) -> Refusal | None:
         """The contact's own rule that forbids to dial it now: its hours, the tenant's prefixes, its number's caps."""
         settings = lane.view.campaign.settings
-        if contact.timezone is not None:
-            # The campaign's hours are in its own zone; a contact that names one must be inside them there as well.
-            zones = (settings.zone(), ZoneInfo(contact.timezone))
-            window = self._snapshot.windows.window(settings, zones, self._now.wall)
-            if not window.open:
-                return Refusal("contact_hours", window.detail, window.until)
+        zones = callee_zones(settings, contact)
+        if zones is None:
+            return Refusal("contact_timezone", "no time zone is known of its number, and it names none", None)
+        # The campaign's hours are in its own zone, unless each number's count; they must be open where the callee is.
+        local = zones if settings.contact_timezone == "number" else (settings.zone(), *zones)
+        window = self._snapshot.windows.window(settings, local, self._now.wall)
+        if not window.open:
+            return Refusal("contact_hours", window.detail, window.until)
         return prefix_refusal(lane.tenant, contact.phone_number) or number_refusal(
-            number_rules(lane.tenant, settings, own_zones(contact)), contact.dialled_at, self._now.wall
+            number_rules(lane.tenant, settings, zones), contact.dialled_at, self._now.wall
         )
 
     def _place(self, lane: _Lane) -> None:
@@ -378,11 +382,6 @@ def charge(shares: Shares, call: PlannedCall) -> None:
             shares.serve(holder, call.tenant.id, call.tenant.weight, waiting)
 
 
-def own_zones(contact: Contact) -> tuple[ZoneInfo, ...]:
-    """The zones that a contact is known to live in; none where only its campaign's counts."""
-    return () if contact.timezone is None else (ZoneInfo(contact.timezone),)
-
-
 def _own_keys(view: CampaignView) -> tuple[Key, ...]:
     campaign = view.campaign
     keys = (Key(Level.TENANT, campaign.tenant), Key(Level.CAMPAIGN, campaign.id))
@@ -421,6 +420,8 @@ def _day_spent(snapshot: Snapshot, tenant: Tenant, now: Moment, more: int) -> Re
 
 def _campaign_window(snapshot: Snapshot, view: CampaignView, now: Moment) -> Window:
     settings = view.campaign.settings
+    if settings.contact_timezone == "number":
+        return lifetime(settings, now.wall)
     return snapshot.windows.window(settings, (settings.zone(),), now.wall)
 
 
@@ -465,5 +466,8 @@ def _no_contacts(view: CampaignView) -> Reason:
     if view.loading:
         return Reason("contacts", "contact", False, "due contacts are being fetched")
     if view.next_due is not None:
-        return Reason("contacts", "contact", False, "every pending contact waits for its time", view.next_due)
+        detail = "every pending contact waits for its time"
+        if view.campaign.settings.contact_timezone == "number":
+            detail += " or for the calling hours of its number's zones"
+        return Reason("contacts", "contact", False, detail, view.next_due)
     return Reason("contacts", "contact", False, "no contact is pending")

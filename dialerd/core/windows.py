@@ -66,6 +66,20 @@ def window(settings: CampaignSettings, zones: Sequence[ZoneInfo], now: datetime)
     return _open(hours, places, now, end)
 
 
+def lifetime(settings: CampaignSettings, now: datetime) -> Window:
+    """Tell whether ``now`` (aware) lies between ``start_at`` and ``end_at``, at whatever hour.
+
+    It is all that can be said of a campaign as a whole whose contacts are each called in their own hours.
+    """
+    if settings.end_at is not None and now >= settings.end_at:
+        return Window(False, None, f"ended {_stamp(settings.end_at)} (end_at)")
+    if settings.start_at is not None and now < settings.start_at:
+        return Window(False, settings.start_at, f"starts {_stamp(settings.start_at)} (start_at)")
+    hours = _hours(settings.calling_hours_start, settings.calling_hours_end, settings.calling_days, settings.blackouts)
+    ends = "" if settings.end_at is None else f", ends {_stamp(settings.end_at)} (end_at)"
+    return Window(True, settings.end_at, f"{hours.name} in every zone that a contact may be in, asked of each{ends}")
+
+
 class WindowMemo:
     """The latest answers of :func:`window`, each kept until the moment at which it changes; bounded.
 

@@ -52,15 +52,13 @@ def zones_of(e164: str) -> tuple[str, ...]:
 
 
 def callee_zones(settings: CampaignSettings, contact: Contact) -> tuple[ZoneInfo, ...] | None:
-    """Return the zones that must all be inside the calling hours for a contact to be called.
+    """Return the zones that a contact may be in: its own, else by ``contact_timezone`` its number's or the campaign's.
 
-    A contact's own zone goes before its number's. Where ``contact_timezone`` is "campaign", a contact's own zone comes
-    on top of the campaign's. None: they cannot be told, so that the contact must not be called.
+    None: they cannot be told, so that no rule on the callee's clock can be evaluated.
     """
-    by_number = settings.contact_timezone == "number"
     if contact.timezone is not None:
-        return _places((contact.timezone,) if by_number else (settings.timezone, contact.timezone))
-    return _places(zones_of(contact.phone_number) if by_number else (settings.timezone,))
+        return _places((contact.timezone,))
+    return _places(zones_of(contact.phone_number) if settings.contact_timezone == "number" else (settings.timezone,))
 
 
 @lru_cache(maxsize=1024)

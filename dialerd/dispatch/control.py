@@ -324,9 +324,6 @@ class Control:
             for name in new.settings.trunks
             if name not in tenant.trunks
         ]
-        if new.settings.contact_timezone == "number":
-            # A rule that cannot be evaluated says no; better said now than by a campaign that never dials.
-            errors.append(FieldError("contact_timezone", "'number' is not available in this version"))
         if errors:
             raise Rejected("invalid_request", "the settings do not fit", errors)
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -26,12 +26,12 @@ from dialerd.core.plan import (
     Snapshot,
     charge,
     explain,
-    own_zones,
     plan,
 )
 from dialerd.core.throttle import Book, Key, Level, Shares
 from dialerd.core.variables import channel_variables
 from dialerd.core.windows import WindowMemo
+from dialerd.core.zones import callee_zones
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
@@ -50,7 +50,7 @@ from dialerd.pbx.driver import (
     Refused,
 )
 from dialerd.store import contacts
-from dialerd.store.db import Store
+from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind, Originating
 from dialerd.store.steps import day_of
@@ -61,6 +61,8 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
+_DEFER_AGAIN = timedelta(seconds=5)
+"""After which contacts whose deferral could not be committed are looked at again."""
 _TIMER_RESOLUTION = 1e-6
 """Seconds that a timer may fire early; the guard of a rate is ten thousand times that."""
 
@@ -404,7 +406,8 @@ class Dispatcher:
             phone_number=call.phone_number,
         )
         settings = sending.live.settings
-        return Originating(call, contact, event, number_rules(sending.planned.tenant, settings, own_zones(contact)))
+        zones = callee_zones(settings, contact) or ()
+        return Originating(call, contact, event, number_rules(sending.planned.tenant, settings, zones))
 
     async def _send(self, sending: _Sending) -> None:
         """Wait for the moment that every limit allows, look once more, and send. Never sent twice."""
@@ -491,17 +494,27 @@ class Dispatcher:
         self._recoveries[live.call.pbx].doubt()
 
     async def _defer(self, deferrals: Sequence[Deferral]) -> None:
+        for start in range(0, len(deferrals), GROUP_WEIGHT):
+            await self._put_off(deferrals[start : start + GROUP_WEIGHT])
+
+    async def _put_off(self, deferrals: Sequence[Deferral]) -> None:
+        """Commit deferrals, then look for more: a batch that is all closed must not hide who is open behind it."""
+
         async def put_off(tx: Tx) -> None:
             await contacts.put_off(tx, [(each.contact.id, each.until, each.detail) for each in deferrals])
 
+        again = None
         try:
             await self._store.write(put_off, weight=len(deferrals))
         except StoreError as error:
             log.warning("deferral_failed", contacts=len(deferrals), reason=str(error))
+            again = self._clock.wall() + _DEFER_AGAIN
         for each in deferrals:
-            self.hopper.done(each.contact.campaign_id, each.contact.id)
-            if each.until is not None:
-                self.hopper.note_due(each.contact.campaign_id, each.until)
+            campaign_id = each.contact.campaign_id
+            self.hopper.done(campaign_id, each.contact.id)
+            if (due := again or each.until) is not None:
+                self.hopper.note_due(campaign_id, due)
+        self.wake()
 
     # -- limits -------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from dialerd.store.errors import StoreError
 log = structlog.get_logger(__name__)
 
 LEAST, MOST = 20, 500
+_UNCOMMITTED = 2 * MOST
+"""Contacts of a campaign taken and not yet committed, from which on no more are fetched: the writer has to follow."""
 _RETRY_SECONDS = 1.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
@@ -110,7 +112,7 @@ class Hopper:
     def fill(self, campaign_id: int) -> None:
         """Fetch due contacts, unless there can be none or a fetch is under way."""
         held = self._bins.get(campaign_id)
-        if held is None or held.loading or len(held.queue) >= held.batch:
+        if held is None or held.loading or len(held.queue) >= held.batch or len(held.placing) >= _UNCOMMITTED:
             return
         due = held.next_due is not None and held.next_due <= self._clock.wall()
         if held.exhausted and not due:

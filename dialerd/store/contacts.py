@@ -130,13 +130,25 @@ async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -
 
 
 async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) -> None:
-    """Give pending contacts another time; one whose time never comes is cancelled, with the reason."""
+    """Give pending contacts another time; those whose time never comes are cancelled, with the reason.
+
+    At most some 500 at once: their ids stand in the statements.
+    """
+    later: dict[datetime, list[int]] = {}
+    never: dict[str, list[int]] = {}
     for contact_id, until, reason in deferred:
-        pending = sa.update(contact).where(contact.c.id == contact_id, contact.c.status == ContactStatus.PENDING)
         if until is not None:
-            await tx.conn.execute(pending.values(due_at=to_micros(until)))
+            later.setdefault(until, []).append(contact_id)
         else:
-            await _cancel(tx, pending, reason)
+            never.setdefault(reason, []).append(contact_id)
+    for until, ids in later.items():
+        await tx.conn.execute(_pending(ids).values(due_at=to_micros(until)))
+    for reason, ids in never.items():
+        await _cancel(tx, _pending(ids), reason)
+
+
+def _pending(ids: Sequence[int]) -> sa.Update:
+    return sa.update(contact).where(contact.c.id.in_(ids), contact.c.status == ContactStatus.PENDING)
 
 
 async def cancel_chosen(tx: Tx, where: Sequence[sa.ColumnElement[bool]], reason: str) -> int:

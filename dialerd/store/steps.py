@@ -10,14 +10,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
 from dialerd.store import callbacks, last_look
 from dialerd.store.callbacks import CallbackStatus
+from dialerd.store.contacts import cancel_chosen
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
 from dialerd.store.schema import call, campaign, campaign_stats, contact, contact_import, event, tenant_day, to_micros
 from dialerd.store.tx import Tx
 
 _CHUNK = 500
+_FINISHED = tuple(status.value for status in FINISHED)
 _ENDS = frozenset({ContactStatus.COMPLETED, ContactStatus.FAILED, ContactStatus.CANCELLED})
 
 _UPDATE_CALL = (
@@ -153,6 +156,18 @@ async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
         await tx.conn.execute(_UPDATE_CALL, [{"key": key, **_call_state(each)} for key, each in calls.items()])
     if contacts:
         await tx.conn.execute(_UPDATE_CONTACT, [{"key": key, **_contact_state(each)} for key, each in contacts.items()])
+    await _cancel_returned(tx, [each for each in contacts.values() if each.status is ContactStatus.PENDING])
+
+
+async def _cancel_returned(tx: Tx, returned: Sequence[Contact]) -> None:
+    """Cancel what comes back to a campaign that has ended meanwhile: whoever cancelled its pending ones is through."""
+    for ids in _chunks(sorted({each.campaign_id for each in returned})):
+        query = sa.select(campaign.c.id).where(campaign.c.id.in_(ids), campaign.c.status.in_(_FINISHED))
+        for campaign_id in (await tx.conn.execute(query)).scalars():
+            late = [each.id for each in returned if each.campaign_id == campaign_id]
+            for some in _chunks(late):
+                chosen = (contact.c.id.in_(some), contact.c.status == ContactStatus.PENDING)
+                await cancel_chosen(tx, chosen, "the campaign has ended")
 
 
 async def write_stats(tx: Tx) -> None:

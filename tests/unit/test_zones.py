@@ -111,7 +111,7 @@ def test_answers_as_the_library_where_a_country_has_several_zones() -> None:
             given_out += 1
             country_wide += wanted != of_its_area(e164)
             assert zones_of(e164) == wanted, e164
-    assert given_out > 2000
+    assert given_out > 1500
     assert country_wide > 200
 
 
@@ -155,10 +155,10 @@ def test_a_contact_s_own_zone_goes_before_its_number_s() -> None:
     assert callee_zones(BY_NUMBER, a_contact(phone_number="+12125550100")) == (NEW_YORK,)
 
 
-def test_the_campaign_s_zone_counts_where_it_is_the_contacts() -> None:
+def test_where_numbers_are_not_asked_a_contact_is_in_its_own_zone_or_the_campaign_s() -> None:
     settings = CampaignSettings(timezone="America/New_York")
     assert callee_zones(settings, a_contact(phone_number="+81312345678")) == (NEW_YORK,)
-    assert callee_zones(settings, a_contact(timezone="Europe/London")) == (NEW_YORK, LONDON)
+    assert callee_zones(settings, a_contact(timezone="Europe/London")) == (LONDON,)
 
 
 def test_zones_that_cannot_be_told_are_none() -> None:
