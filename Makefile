@@ -16,7 +16,7 @@ FAST_TESTS := tests/unit tests/property tests/golden tests/contract tests/simula
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test lab lab-down install-dev lock lint fast-tests
+.PHONY: help run demo check test lab lab-down bench install-dev lock lint fast-tests
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -49,6 +49,9 @@ lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialle
 
 lab-down: $(RUNTIME) ## stop it
 	@$(BIN)/python -m tests.lab down
+
+bench: $(DEV) ## measure against bare baselines in one run, and print the ratios
+	@$(BIN)/python -m bench $(BENCH)
 
 install-dev: $(DEV) ## make .venv with everything that development needs
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
 
@@ -19,14 +19,17 @@ from dialerd.core.model import AgentKind, CampaignStatus, Tenant
 from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.dispatcher import Dispatcher, Limits
+from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
 from dialerd.intake.rows import IntakeOptions
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
 from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
-from dialerd.store import agents, calls, campaigns, contacts, steps
+from dialerd.store import agents, calls, campaigns, contacts, steps, trunks
+from dialerd.store import tenants as stored
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
@@ -48,10 +51,13 @@ class Daemon:
         self._clock = clock
         self.drivers = drivers if drivers is not None else make_drivers(config, clock)
         self._tasks: asyncio.TaskGroup | None = None
-        tenants = {tenant.id: tenant for tenant in config.tenants()}
+        self._unwaited: set[asyncio.Task[None]] = set()
+        self._stopping = False
         self.metrics = metrics
         self.store = Store(config.store.url, clock, metrics)
         self.feed = Feed()
+        self._tenants = Tenants(config.tenants(), config.trunk, self.store)
+        tenants = self._tenants.live
         self._journal = Journal(self.store, clock, metrics)
         self.dispatcher = Dispatcher(
             self.store,
@@ -59,7 +65,7 @@ class Daemon:
             clock,
             metrics,
             self.drivers,
-            tenants=list(tenants.values()),
+            tenants=tenants,
             trunks=config.trunks(),
             pbxs=config.pbxs(),
             limits=Limits(config.dispatch.cps_guard_ms / 1000, config.dispatch.setup_seconds),
@@ -74,13 +80,19 @@ class Daemon:
             pbxs=tuple(self.drivers),
             background=self._background,
         )
+        self._tenants.on_change = self.dispatcher.tenant_changed
+        for name, driver in self.drivers.items():
+            if isinstance(driver, AsteriskDriver):
+                metrics.watch_link(name, functools.partial(getattr, driver, "counters"))
         self.store.on_commit = self._committed
         self.store.on_health = self.dispatcher.wake
         self.api = Api(
             store=self.store,
             control=self.control,
+            exclusions=Exclusions(self.store, clock, self._intake_options),
             feed=self.feed,
-            tenants=tenants,
+            tenants=self._tenants,
+            trunks=self.dispatcher.trunks,
             metrics=metrics,
             clock=clock,
             limits=ApiLimits(upload_bytes=config.server.max_body_bytes),
@@ -112,6 +124,9 @@ class Daemon:
                     for driver in self.drivers.values():
                         await driver.stop()
                     dispatching.cancel()
+                    self._stopping = True
+                    for task in self._unwaited:
+                        task.cancel()
         finally:
             await self._journal.close(_CLOSE_SECONDS)
             await self._uploads.close()
@@ -126,6 +141,8 @@ class Daemon:
             unended = await calls.live(conn)
             theirs = await contacts.get_many(conn, [call.contact_id for call in unended])
             today = await steps.calls_of_day(conn, self._clock.wall())
+            stored_tenants = await stored.everyone(conn)
+            paused = await trunks.paused(conn)
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
         lives = []
         for call in unended:
@@ -142,6 +159,8 @@ class Daemon:
                     stopped=campaign.status in FINISHED or not visible,
                 )
             )
+        self._tenants.load(stored_tenants)
+        self.dispatcher.trunks.load(paused.values())
         self.dispatcher.count_day(today)
         self.dispatcher.resume_calls(lives)
         self.control.load(active, waiting, known)
@@ -181,15 +200,23 @@ class Daemon:
         )
 
     def _background(self, work: Awaitable[None]) -> None:
+        """Do what nobody waits for. It ends with the daemon; the next start takes up what has to be done."""
+
         async def guarded() -> None:
             try:
                 await work
-            except StoreError as error:
-                log.error("background_work_failed", reason=str(error))
+            except Exception:
+                log.exception("background_work_failed")
                 self.metrics.dropped.labels("background_work").inc()
 
         assert self._tasks is not None, "the daemon does not run yet"
-        self._tasks.create_task(guarded())
+        if self._stopping:
+            if isinstance(work, Coroutine):
+                work.close()
+            return
+        task = self._tasks.create_task(guarded())
+        self._unwaited.add(task)
+        task.add_done_callback(self._unwaited.discard)
 
 
 def make_drivers(config: Config, clock: Clock) -> dict[str, PbxDriver]:

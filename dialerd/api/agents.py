@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     RootModel,
     SerializerFunctionWrapHandler,
@@ -82,6 +83,8 @@ class AgentIn(RootModel[Annotated[AnyAgent, Field(discriminator="kind")]]):
 class AgentPatch(In):
     """What is to change; what is left out stays. A new ``kind`` needs that kind's own fields."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"max_concurrent_calls": 40}]})
+
     name: Name | None = None
     max_concurrent_calls: _Calls | None = None
     kind: Literal["dialplan", "queue", "application"] | None = None
@@ -95,6 +98,20 @@ class AgentPatch(In):
 
 class AgentOut(Out):
     """An agent; of the fields of a kind, only those of its own."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "09m4x2h3vn6pb",
+                    "name": "Sales",
+                    "kind": "queue",
+                    "max_concurrent_calls": 40,
+                    "queue": "sales",
+                }
+            ]
+        }
+    )
 
     id: str
     name: str

@@ -22,7 +22,7 @@ from dialerd.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 REMEMBER_SECONDS = 60.0
-"""How long a key is taken without asking the store: a deleted key dies within this."""
+"""How long a key is taken without asking the store: one that another process deleted dies within this."""
 _REMEMBERED = 10_000
 _ADDRESSES = 10_000
 _MINUTE = 60.0
@@ -55,6 +55,7 @@ class Doorkeeper:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._failures = _Failures(clock, failures_per_minute)
         self._checks = asyncio.Semaphore(_AT_ONCE)
+        self._deleted: OrderedDict[int, None] = OrderedDict()
 
     async def principal(self, raw: web.Request) -> Principal:
         """Who sent the request. Raises Rejected: ``unauthorized``, ``rate_limited``."""
@@ -72,13 +73,21 @@ class Doorkeeper:
             if (principal := await self._remembered(digest)) is not None:
                 return principal
             key = await self._checked(shown)
-        if key is None:
+        if key is None or key.principal.key_id in self._deleted:
             self._failures.add(origin)
             self._metrics.logins_failed.inc()
             log.warning("login_failed", remote=raw.remote)
             raise refuse(UNAUTHORIZED, headers=_CHALLENGE)
         self._remember(digest, key)
         return key.principal
+
+    def forget(self, key_id: int) -> None:
+        """A key was deleted: it opens nothing from now on, whoever is being checked just now included."""
+        self._deleted[key_id] = None
+        if len(self._deleted) > _REMEMBERED:
+            self._deleted.popitem(last=False)
+        for digest in [each for each, known in self._known.items() if known.key.principal.key_id == key_id]:
+            del self._known[digest]
 
     async def _remembered(self, digest: bytes) -> Principal | None:
         known = self._known.get(digest)
@@ -89,7 +98,7 @@ class Doorkeeper:
         # The digest was checked before; whether the key still stands is a cheap question.
         async with self._store.read() as conn:
             standing = await keys.get(conn, known.key.principal.key_id)
-        if standing != known.key:
+        if standing is None or standing != known.key or standing.principal.key_id in self._deleted:
             self._known.pop(digest, None)
             return None
         self._remember(digest, standing)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMessage
@@ -20,9 +21,18 @@ from dialerd.api.strict_json import parse_object
 
 JSON = "application/json"
 _WRITE_BYTES = 2**20
+_DIGEST = web.RequestKey[Any]("body_digest")
 
 M = TypeVar("M", bound=BaseModel)
 T = TypeVar("T")
+
+
+def digest(raw: web.Request) -> hashlib._Hash:
+    """The SHA-256 of what was read of a body so far, whatever its chunks or its boundaries were."""
+    found: hashlib._Hash | None = raw.get(_DIGEST)
+    if found is None:
+        found = raw[_DIGEST] = hashlib.sha256()
+    return found
 
 
 class NoBody:
@@ -42,7 +52,7 @@ class JsonBody(Generic[M]):
 
     def __init__(self, model: type[M], *, optional: bool = False, free_text: bool = False) -> None:
         self._model = model
-        self._optional = optional
+        self.optional = optional
         self._free_text = free_text
         """Control characters inside are somebody else's to refuse, item by item."""
 
@@ -52,7 +62,7 @@ class JsonBody(Generic[M]):
 
     @contextlib.asynccontextmanager
     async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[M]:
-        if self._optional and not raw.body_exists:
+        if self.optional and not raw.body_exists:
             yield self._model()
             return
         expect_media(raw, (JSON,))
@@ -61,7 +71,7 @@ class JsonBody(Generic[M]):
     async def parse(self, raw: web.Request, limits: Limits) -> M:
         """Read the body where its media type is known to be JSON. Raises Rejected."""
         data = await read_all(raw, limits)
-        if self._optional and not data:
+        if self.optional and not data:
             return self._model()
         value = await parse_object(data)
         if not self._free_text and (errors := list(control_characters(value))):
@@ -89,6 +99,7 @@ async def read_all(raw: web.Request, limits: Limits) -> bytes:
                 data += chunk
                 if len(data) > limits.json_bytes:
                     raise too_large(limits.json_bytes)
+    digest(raw).update(data)
     return bytes(data)
 
 
@@ -99,7 +110,7 @@ async def spooled(raw: web.Request, limits: Limits) -> AsyncIterator[str]:
     async with Spool() as spool:
         with readable():
             async with asyncio.timeout(limits.upload_seconds):
-                await spool.take(lambda: _next(raw, limits), limits.upload_bytes)
+                await spool.take(lambda: _next(raw, limits), limits.upload_bytes, digest(raw))
         yield spool.path
 
 
@@ -121,8 +132,11 @@ class Spool:
         self._file.close()
         os.unlink(self.path)
 
-    async def take(self, read: Callable[[], Awaitable[bytes]], most: int) -> int:
-        """Write what ``read`` gives until that is empty; returns how much it was. Raises Rejected beyond ``most``."""
+    async def take(self, read: Callable[[], Awaitable[bytes]], most: int, into: hashlib._Hash) -> int:
+        """Write what ``read`` gives until that is empty, into a digest too; returns how much it was.
+
+        Raises Rejected beyond ``most``.
+        """
         assert self._file is not None
         taken, buffer = 0, bytearray()
         while chunk := await read():
@@ -131,14 +145,15 @@ class Spool:
                 raise too_large(most)
             buffer += chunk
             if len(buffer) >= _WRITE_BYTES:
-                await asyncio.to_thread(self._file.write, bytes(buffer))
+                await asyncio.to_thread(self._write, bytes(buffer), into)
                 buffer.clear()
-        await asyncio.to_thread(self._finish, bytes(buffer))
+        await asyncio.to_thread(self._write, bytes(buffer), into)
         return taken
 
-    def _finish(self, rest: bytes) -> None:
+    def _write(self, chunk: bytes, into: hashlib._Hash) -> None:
         assert self._file is not None
-        self._file.write(rest)
+        into.update(chunk)
+        self._file.write(chunk)
         self._file.flush()
 
 

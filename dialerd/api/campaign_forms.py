@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, get_origin
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits
@@ -16,7 +16,7 @@ from dialerd.api.fields import Description, In, Name, control_characters, field_
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
 from dialerd.api.problems import unfit
 from dialerd.api.strict_json import parse
-from dialerd.api.uploads import OnInvalid, form_upload
+from dialerd.api.uploads import File, OnInvalid, form_upload
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.requests import Upload
@@ -37,10 +37,64 @@ _OBJECTS = _settings_of(dict)
 class CampaignIn(In):
     """A new campaign. ``agent_id`` may be left out where the tenant has a default agent."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Spring renewals",
+                    "agent_id": "09m4x2h3vn6pb",
+                    "settings": {"concurrent_calls": 20, "timezone": "America/New_York", "max_retries": 2},
+                }
+            ]
+        }
+    )
+
     name: Name
     description: Description | None = None
     agent_id: str | None = None
     settings: CampaignSettings = CampaignSettings()
+
+
+class _Form(In):
+    model_config = ConfigDict(
+        # A model that is made at run time has no source to find docstrings in.
+        use_attribute_docstrings=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Spring renewals",
+                    "concurrent_calls": 20,
+                    "calling_days": "mon,tue,wed,thu,fri",
+                    "contacts": "phone_number,first_name,plan\n+12025550143,Ann,gold\n",
+                }
+            ]
+        },
+    )
+
+
+def _form_fields() -> dict[str, Any]:
+    """Every field of a form: the campaign's own, its settings flat or as one value, and the file."""
+    own: dict[str, Any] = {
+        "name": (Name, ...),
+        "description": (Description | None, None),
+        "agent_id": (str | None, None),
+        "settings": (str | None, Field(None, description="All settings as one JSON object")),
+        "on_invalid": (OnInvalid | None, None),
+        FILE_PART: (File | None, Field(None, description="The contacts as CSV or NDJSON")),
+    }
+    for name, field in CampaignSettings.model_fields.items():
+        written: Any = str if name in _OBJECTS or name in _LISTS else field.annotation
+        own[name] = (written | None, Field(None, description=field.description))
+    return own
+
+
+CampaignForm = create_model(
+    "CampaignForm",
+    __base__=_Form,
+    __doc__="A new campaign as a form. A list is JSON or separated by commas; an object is JSON.",
+    **_form_fields(),
+)
+"""For the OpenAPI document: what a form says is read by the same models as JSON is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +127,7 @@ class CampaignBody:
 
     @property
     def media(self) -> dict[str, type[BaseModel] | None]:
-        return {**self._json.media, MULTIPART: None}
+        return {**self._json.media, MULTIPART: CampaignForm}
 
     @contextlib.asynccontextmanager
     async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[NewCampaignRequest]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,7 +11,10 @@ from dialerd.api.problems import Code, refuse
 from dialerd.clock import Clock, read_id
 from dialerd.core.model import Tenant
 from dialerd.dispatch.control import Control
+from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.feed import Feed
+from dialerd.dispatch.tenants import Tenants
+from dialerd.dispatch.trunks import Trunks
 from dialerd.store.db import Store
 from dialerd.store.keys import Principal
 from dialerd.telemetry.metrics import Metrics
@@ -54,8 +56,10 @@ class Api:
 
     store: Store
     control: Control
+    exclusions: Exclusions
     feed: Feed
-    tenants: Mapping[str, Tenant]
+    tenants: Tenants
+    trunks: Trunks
     metrics: Metrics
     clock: Clock
     limits: Limits = Limits()
@@ -69,10 +73,17 @@ class Request(Generic[Q, B]):
 
     api: Api
     principal: Principal
-    tenant: Tenant
+    own_tenant: Tenant | None
+    """The key's; None: it is a system key."""
     query: Q
     body: B
     raw: web.Request
+
+    @property
+    def tenant(self) -> Tenant:
+        """The key's tenant, on a route that is not for system keys."""
+        assert self.own_tenant is not None
+        return self.own_tenant
 
     def path_id(self, name: str, missing: Code) -> int:
         """The row's id that the path names. One that never was an id is the same 404 as one that is not there."""

@@ -56,6 +56,8 @@ class EventsResource:
                 None,
                 200,
                 (INVALID_REQUEST, CAMPAIGN_NOT_FOUND),
+                answer_media="text/event-stream",
+                headers=((_HEADER, "The last event that the client has: what came after it is told first"),),
             ),
         )
 

@@ -32,17 +32,19 @@ Description = Annotated[str, StringConstraints(max_length=2000)]
 class In(BaseModel):
     """A body or a query: what is not understood is an error, not silently left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Out(BaseModel):
     """An answer."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class NoQuery(In):
-    """No query parameters."""
+    """No query parameters; any that are sent are not looked at."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 class Window(In):
@@ -57,12 +59,14 @@ class Window(In):
 class Listing(Out, Generic[T]):
     """A part of a list."""
 
+    # pydantic cannot find the docstrings of a generic model's submodels in their source.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
     data: list[T]
     limit: int
     offset: int
     total: int
-    next: str | None
-    """To be sent as ``after`` for the part that follows; null at the end."""
+    next: Annotated[str | None, Field(description="To be sent as `after` for what follows; null at the end")]
 
     @classmethod
     def of(cls, items: list[T], window: Window, total: int, ids: list[str]) -> Self:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from dialerd.api.bodies import Spool, readable, too_large, within
+from dialerd.api.bodies import Spool, digest, readable, too_large, within
 from dialerd.api.context import Limits
 from dialerd.api.problems import INVALID_REQUEST, Refused, refuse, unfit
 from dialerd.dispatch.errors import FieldError, Rejected
@@ -61,14 +62,22 @@ async def _read_parts(raw: web.Request, limits: Limits, form: Form, stack: conte
         assert isinstance(part, BodyPartReader)
         if name == FILE_PART:
             spool = await stack.enter_async_context(Spool())
-            left -= await spool.take(lambda part=part: within(part.read_chunk(_CHUNK), limits), left)  # type: ignore[misc]
+            content = hashlib.sha256()
+            left -= await spool.take(lambda part=part: within(part.read_chunk(_CHUNK), limits), left, content)  # type: ignore[misc]
+            _note(raw, name, content.digest())
             form.file, form.file_media = spool.path, _media(part)
             continue
         value = await _value(part, name, limits)
+        _note(raw, name, hashlib.sha256(value.encode()).digest())
         if value:
             form.values[name] = value
     if not reader.at_eof():
         raise _malformed()
+
+
+def _note(raw: web.Request, name: str, content: bytes) -> None:
+    """Take a part into the body's digest: its name and content, for the boundary differs with each sending."""
+    digest(raw).update(hashlib.sha256(name.encode()).digest() + content)
 
 
 def _name(part: MultipartReader | BodyPartReader, form: Form) -> str:

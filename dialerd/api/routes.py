@@ -11,7 +11,7 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dialerd.api.context import Limits, Request
-from dialerd.api.problems import Code
+from dialerd.api.problems import COMMON, IDEMPOTENCY_CONFLICT, Code
 from dialerd.store.keys import Role
 
 PREFIX = "/api/v1"
@@ -49,6 +49,19 @@ class Route(Generic[Q, B]):
     status: int = 200
     codes: tuple[Code, ...] = ()
     """What it may answer beside :data:`dialerd.api.problems.COMMON`."""
+    answer_media: str | None = None
+    """The media type of an answer that is no JSON."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers of the request that it reads, each with what it means."""
+    for_system: bool = False
+    """A system key may call it, too; it belongs to no tenant."""
+    secret: bool = False
+    """The answer holds a secret: it is never written to the store."""
+
+    @property
+    def all_codes(self) -> tuple[Code, ...]:
+        """Every error that it may answer."""
+        return (*self.codes, *((IDEMPOTENCY_CONFLICT,) if self.method == "POST" else ()), *COMMON)
 
     @property
     def summary(self) -> str:

@@ -7,10 +7,12 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from dialerd.api import agents, calls, campaigns, contacts, operations
+from dialerd.api import agents, calls, campaigns, contacts, do_not_call, docs, operations, tenants, trunks
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
+from dialerd.api.idempotency import Repeats
+from dialerd.api.keys import KeysResource
 from dialerd.api.routes import PREFIX, AnyRoute
 from dialerd.api.streams import Streams
 from dialerd.api.wrapper import middleware, secure, wrap
@@ -24,7 +26,7 @@ _HEADER_BYTES = 8190
 _HEADERS = 64
 
 
-def all_routes(streams: Streams) -> tuple[AnyRoute, ...]:
+def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
     """Every route of the API, in the contract's order."""
     return (
         *campaigns.ROUTES,
@@ -32,6 +34,10 @@ def all_routes(streams: Streams) -> tuple[AnyRoute, ...]:
         *EventsResource(streams).routes(),
         *calls.ROUTES,
         *agents.ROUTES,
+        *do_not_call.ROUTES,
+        *trunks.ROUTES,
+        *tenants.ROUTES,
+        *KeysResource(door).routes(),
     )
 
 
@@ -40,12 +46,15 @@ def build_app(api: Api) -> web.Application:
     app = web.Application(middlewares=[middleware(api)], client_max_size=api.limits.upload_bytes)
     streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits)
     door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
-    for route in all_routes(streams):
-        handler = wrap(route, api, door)
+    routes = all_routes(streams, door)
+    repeats = Repeats(api.store, api.clock)
+    for route in routes:
+        handler = wrap(route, api, door, repeats)
         app.router.add_route(route.method, PREFIX + route.path, handler)
         if route.method == "GET" and route.answers is not None:
             app.router.add_route("HEAD", PREFIX + route.path, handler)
     operations.add_routes(app, api)
+    docs.add_routes(app, routes)
     app.on_response_prepare.append(secure)
 
     async def end_streams(_app: web.Application) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, WithJsonSchema
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media, spooled
 from dialerd.api.context import Limits
@@ -20,6 +20,10 @@ from dialerd.dispatch.requests import Upload
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
+
+
+File = Annotated[str, WithJsonSchema({"type": "string", "format": "binary"})]
+"""A file in a form, as the OpenAPI document shows it: what is sent goes to a spool, never through a model."""
 
 
 class OnInvalid(StrEnum):
@@ -44,6 +48,13 @@ class ContactsIn(In):
     on_invalid: OnInvalid | None = None
 
 
+class ContactsForm(In):
+    """Contacts as a file in a form."""
+
+    contacts: File
+    on_invalid: OnInvalid | None = None
+
+
 class ContactsBody:
     """Reads an upload in any of its forms."""
 
@@ -52,7 +63,7 @@ class ContactsBody:
 
     @property
     def media(self) -> dict[str, type[BaseModel] | None]:
-        return {**self._json.media, CSV: None, NDJSON: None, MULTIPART: None}
+        return {**self._json.media, CSV: None, NDJSON: None, MULTIPART: ContactsForm}
 
     @contextlib.asynccontextmanager
     async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[Upload]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -13,7 +14,8 @@ from pydantic import BaseModel
 from dialerd.api import problems
 from dialerd.api.auth import Doorkeeper, may
 from dialerd.api.context import Api, Request
-from dialerd.api.fields import validate
+from dialerd.api.fields import NoQuery, validate
+from dialerd.api.idempotency import Repeats
 from dialerd.api.problems import (
     FORBIDDEN,
     INTERNAL_ERROR,
@@ -24,11 +26,11 @@ from dialerd.api.problems import (
     refuse,
     unfit,
 )
-from dialerd.api.routes import PREFIX, AnyRoute
+from dialerd.api.routes import AnyRoute
 from dialerd.core.model import Tenant
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.store.errors import StoreError
-from dialerd.store.keys import Principal
+from dialerd.store.keys import Principal, Role
 
 log = structlog.get_logger(__name__)
 
@@ -50,27 +52,42 @@ SECURITY_HEADERS = {
 }
 
 
-def wrap(route: AnyRoute, api: Api, door: Doorkeeper) -> Handler:
+def wrap(route: AnyRoute, api: Api, door: Doorkeeper, repeats: Repeats) -> Handler:
     """Make the web handler of a route."""
 
     async def handle(raw: web.Request) -> web.StreamResponse:
         try:
             principal = await door.principal(raw)
             tenant = _allowed(route, api, principal)
-            query = validate(route.query, _query(raw))
+            query = validate(route.query, {} if route.query is NoQuery else _query(raw))
             async with route.body.open(raw, api.limits) as body:
-                answer = await route.handler(Request(api, principal, tenant, query, body, raw))
+                request: Request[Any, Any] = Request(api, principal, tenant, query, body, raw)
+                if route.method != "POST":
+                    return await _handled(route, request)
+                return await repeats.once(raw, principal.tenant, lambda: _handled(route, request), secret=route.secret)
         except Rejected as rejected:
-            response = problems.answer_rejected(rejected, route.codes)
-            if response is None:
-                raise
-            return response
-        return _rendered(route, answer)
+            return _refused(route, rejected)
 
     return handle
 
 
-def _allowed(route: AnyRoute, api: Api, principal: Principal) -> Tenant:
+async def _handled(route: AnyRoute, request: Request[Any, Any]) -> web.StreamResponse:
+    try:
+        return _rendered(route, await route.handler(request), request.raw)
+    except Rejected as rejected:
+        return _refused(route, rejected)
+
+
+def _refused(route: AnyRoute, rejected: Rejected) -> web.Response:
+    response = problems.answer_rejected(rejected, route.all_codes)
+    if response is None:
+        raise rejected
+    return response
+
+
+def _allowed(route: AnyRoute, api: Api, principal: Principal) -> Tenant | None:
+    if principal.role is Role.SYSTEM and (route.for_system or route.role is Role.SYSTEM):
+        return None
     if not may(principal, route.role):
         raise refuse(FORBIDDEN)
     tenant = api.tenants.get(principal.tenant or "")
@@ -88,14 +105,14 @@ def _query(raw: web.Request) -> dict[str, str]:
     return query
 
 
-def _rendered(route: AnyRoute, answer: BaseModel | web.StreamResponse | None) -> web.StreamResponse:
+def _rendered(route: AnyRoute, answer: BaseModel | web.StreamResponse | None, raw: web.Request) -> web.StreamResponse:
     if isinstance(answer, web.StreamResponse):
         return answer
     if answer is None:
         return web.Response(status=route.status)
     headers = {}
     if route.status == HTTPStatus.CREATED:
-        headers["Location"] = f"{PREFIX}{route.path}/{getattr(answer, 'id', '')}"
+        headers["Location"] = f"{raw.path}/{getattr(answer, 'id', '')}"
     text = answer.model_dump_json(by_alias=True)
     return web.Response(
         text=text, status=route.status, content_type="application/json", charset="utf-8", headers=headers

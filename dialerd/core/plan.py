@@ -132,13 +132,13 @@ def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]
     """Every rule for one campaign, in the order in which the planner asks them."""
     draft = Draft(snapshot.book)
     reasons = list(_standing(snapshot, view, now))
-    if not view.contacts and view.next_due is not None and view.next_due > now.wall:
-        reasons.append(_no_contacts(view))
+    if not view.contacts:
+        reasons.append(_no_contacts(view, now))
     tenant = snapshot.tenants.get(view.campaign.tenant)
     if tenant is not None:
         reasons.append(_day_spent(snapshot, tenant, now, 0))
     reasons += [_limit_reason(draft, key, now) for key in _own_keys(view)]
-    reasons += [reason for _, reason in _routes(snapshot, draft, view, now)]
+    reasons += [route.reason for route in _routes(snapshot, draft, view, now)]
     return reasons
 
 
@@ -195,6 +195,8 @@ class _Round:
         self._calls: list[PlannedCall] = []
         self._deferrals: list[Deferral] = []
         self._reasons: dict[int, Reason] = {}
+        self._full: dict[int, Key] = {}
+        """Per campaign, the holder of which it lacks a slot."""
         self._hungry: dict[int, None] = {}
         self._wakes: list[float] = []
         self._placed: Counter[str] = Counter()
@@ -228,6 +230,7 @@ class _Round:
         """Whether a lane can place a call now; if not, its reason is noted."""
         self._skip_closed_contacts(lane)
         view = lane.view
+        self._full.pop(view.campaign.id, None)
         if view.next_due is not None and view.next_due > self._now.wall:
             self._wake_at(view.next_due)
         elif view.next_due is not None:
@@ -235,7 +238,7 @@ class _Round:
         if lane.contact is None:
             # Asked before the limits: a campaign out of contacts at hand wants more even while its slots are full.
             self._hungry[view.campaign.id] = None
-            self._reasons[view.campaign.id] = _no_contacts(view)
+            self._reasons[view.campaign.id] = _no_contacts(view, self._now)
             return False
         spent = _day_spent(self._snapshot, lane.tenant, self._now, self._placed[lane.tenant.id])
         if not spent.holds:
@@ -247,41 +250,52 @@ class _Round:
                 self._stop_at(view, block)
                 return False
         refused: Reason | None = None
-        for trunk, reason in _routes(self._snapshot, self._draft, view, self._now):
-            if reason.holds:
-                lane.trunk = trunk
+        for route in _routes(self._snapshot, self._draft, view, self._now):
+            if route.reason.holds:
+                lane.trunk = route.trunk
                 return True
-            refused = refused or reason
-            self._wake_at(reason.until)
-        self._stop(view, refused or Reason("trunks", "campaign", False, "no trunk of its tenant is named"))
+            if refused is None and route.full is not None:
+                self._full[view.campaign.id] = route.full
+            refused = refused or route.reason
+            self._wake_at(route.reason.until)
+        assert refused is not None  # _routes told at least why there is none
+        self._stop(view, refused)
         return False
 
     def _keep_for_the_patient(self, lanes: list[_Lane]) -> list[_Lane]:
         """Serve first who waited long; and where one of them lacks a part still, keep the other parts for it.
 
         A campaign that needs a slot of its tenant and one of its trunk may find each free only while the other is
-        not, for ever, if those who need one of them alone are always quicker.
+        not, for ever, if those who need one of them alone are always quicker. Of those who lack the same part only the
+        first has something kept for it: the next slot that frees there can serve one of them alone.
         """
+        kept_for: set[Key] = set()
         overdue = [
             view
             for view in self._snapshot.campaigns
             if view.waiting_since is not None and self._now.mono - view.waiting_since > PATIENCE and view.contacts
         ]
         for view in sorted(overdue, key=lambda each: each.waiting_since or 0.0):
+            # Who was served or kept for before may have taken the last of what this one found free.
+            lanes = [lane for lane in lanes if self._ready(lane)]
             lane = next((each for each in lanes if each.view is view), None)
             if lane is not None:
+                self._marks.note_waiting(lanes)
                 self._place(lane)
-            elif self._blocked_by_others(view):
-                tenant = self._snapshot.tenants[view.campaign.tenant]
-                trunk = next((self._snapshot.trunks[name] for name in routing.choices(view.campaign, tenant)), None)
-                keys = (*_own_keys(view), *(_trunk_keys(trunk) if trunk else ()))
-                kept = [key for key in keys if key.level is not Level.CAMPAIGN and self._draft.left(key)]
-                self._draft.take(kept, self._now.mono)
+                continue
+            missing = self._full.get(view.campaign.id)
+            if missing is not None and missing.level is not Level.CAMPAIGN and missing not in kept_for:
+                kept_for.add(missing)
+                self._draft.keep(
+                    key for key in self._parts(view) if key not in (missing, Key(Level.CAMPAIGN, view.campaign.id))
+                )
         return [lane for lane in lanes if self._ready(lane)]
 
-    def _blocked_by_others(self, view: CampaignView) -> bool:
-        reason = self._reasons.get(view.campaign.id)
-        return reason is not None and reason.rule.endswith("_slots") and reason.level != Level.CAMPAIGN.value
+    def _parts(self, view: CampaignView) -> tuple[Key, ...]:
+        """What a call of a campaign needs, by the trunk of its first choice."""
+        tenant = self._snapshot.tenants[view.campaign.tenant]
+        first = next(iter(routing.choices(view.campaign, tenant)), None)
+        return (*_own_keys(view), *(() if first is None else _trunk_keys(self._snapshot.trunks[first])))
 
     def _skip_closed_contacts(self, lane: _Lane) -> None:
         while (contact := lane.contact) is not None:
@@ -297,11 +311,13 @@ class _Round:
         zones = callee_zones(settings, contact)
         if zones is None:
             return Refusal("contact_timezone", "no time zone is known of its number, and it names none", None)
-        # The campaign's hours are in its own zone, unless each number's count; they must be open where the callee is.
-        local = zones if settings.contact_timezone == "number" else (settings.zone(), *zones)
-        window = self._snapshot.windows.window(settings, local, self._now.wall)
-        if not window.open:
-            return Refusal("contact_hours", window.detail, window.until)
+        by_number = settings.contact_timezone == "number"
+        if by_number or contact.timezone is not None:
+            # The campaign's own zone, which was asked with the campaign, counts as well unless numbers decide.
+            local = zones if by_number else (settings.zone(), *zones)
+            window = self._snapshot.windows.window(settings, local, self._now.wall)
+            if not window.open:
+                return Refusal("contact_hours", window.detail, window.until)
         return prefix_refusal(lane.tenant, contact.phone_number) or number_refusal(
             number_rules(lane.tenant, settings, zones), contact.dialled_at, self._now.wall
         )
@@ -326,7 +342,9 @@ class _Round:
 
     def _stop_at(self, view: CampaignView, block: Block) -> None:
         self._reasons[view.campaign.id] = _block_reason(self._snapshot.book, block, self._now)
-        if block.until is not None:
+        if block.until is None:
+            self._full[view.campaign.id] = block.key
+        else:
             self._wakes.append(block.until - HORIZON + _AFTER)
 
     def _wake_at(self, moment: datetime | None) -> None:
@@ -342,12 +360,16 @@ class _Marks:
         self._served: dict[tuple[Key, str | int], float] = {}
         self._waiting: dict[Key, set[str | int]] = {}
 
-    def least(self, lanes: Sequence[_Lane]) -> _Lane:
-        """The lane that was served least: at its trunk, then at its PBX, then within its tenant; then the oldest."""
+    def note_waiting(self, lanes: Sequence[_Lane]) -> None:
+        """These lanes could be served now: whoever is served, is served among them."""
         self._waiting = {}
         for lane in lanes:
             for holder, owner in lane.holders:
                 self._waiting.setdefault(holder, set()).add(owner)
+
+    def least(self, lanes: Sequence[_Lane]) -> _Lane:
+        """The lane that was served least: at its trunk, then at its PBX, then within its tenant; then the oldest."""
+        self.note_waiting(lanes)
         marks = {holder: self._with_this_round(holder, owners) for holder, owners in self._waiting.items()}
         return min(
             lanes, key=lambda lane: (*(marks[holder][owner] for holder, owner in lane.holders), lane.view.campaign.id)
@@ -359,7 +381,7 @@ class _Marks:
         for holder, owner in lane.holders:
             weight = lane.weight if holder.level is Level.TENANT else lane.tenant.weight
             self._served[holder, owner] = self._served.get((holder, owner), 0.0) + 1.0 / weight
-            waited.append((holder, tuple(sorted(self._waiting.get(holder, {owner}), key=str))))
+            waited.append((holder, tuple(sorted(self._waiting[holder], key=str))))
         return tuple(waited)
 
     def _with_this_round(self, holder: Key, owners: Iterable[str | int]) -> dict[str | int, float]:
@@ -425,22 +447,36 @@ def _campaign_window(snapshot: Snapshot, view: CampaignView, now: Moment) -> Win
     return snapshot.windows.window(settings, (settings.zone(),), now.wall)
 
 
-def _routes(snapshot: Snapshot, draft: Draft, view: CampaignView, now: Moment) -> Iterator[tuple[Trunk | None, Reason]]:
-    """The trunks of a campaign in order of choice, each with the rule that lets it through or does not."""
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A trunk of a campaign, with the rule that lets it through or does not."""
+
+    reason: Reason
+    trunk: Trunk | None = None
+    full: Key | None = None
+    """The holder of which a slot is missing, where nothing else is."""
+
+
+def _routes(snapshot: Snapshot, draft: Draft, view: CampaignView, now: Moment) -> Iterator[_Route]:
+    """The trunks of a campaign in order of choice; where there is none, a refusal that says so."""
     tenant = snapshot.tenants.get(view.campaign.tenant)
-    for name in routing.choices(view.campaign, tenant) if tenant is not None else ():
+    choices = routing.choices(view.campaign, tenant) if tenant is not None else ()
+    if not choices:
+        yield _Route(Reason("trunks", "campaign", False, "no trunk of its tenant is named"))
+    for name in choices:
         trunk = snapshot.trunks[name]
         for key in _trunk_keys(trunk):
             gate = snapshot.gates.get(key, OPEN)
             if not gate.open:
-                yield trunk, Reason(f"{key.level.value}_state", key.level.value, False, gate.detail, gate.until)
+                yield _Route(Reason(f"{key.level.value}_state", key.level.value, False, gate.detail, gate.until))
                 break
         else:
             block = draft.block(_trunk_keys(trunk), now.mono + HORIZON)
             if block is not None:
-                yield trunk, _block_reason(snapshot.book, block, now)
+                full = block.key if block.until is None else None
+                yield _Route(_block_reason(snapshot.book, block, now), full=full)
             else:
-                yield trunk, Reason("route", "trunk", True, f"trunk {trunk.id} of PBX {trunk.pbx}")
+                yield _Route(Reason("route", "trunk", True, f"trunk {trunk.id} of PBX {trunk.pbx}"), trunk)
 
 
 def _limit_reason(draft: Draft, key: Key, now: Moment) -> Reason:
@@ -462,8 +498,8 @@ def _block_reason(book: Book, block: Block, now: Moment) -> Reason:
     return Reason(f"{level}_rate", level, False, f"{who} is at its {rate:g} calls per second", until)
 
 
-def _no_contacts(view: CampaignView) -> Reason:
-    if view.loading:
+def _no_contacts(view: CampaignView, now: Moment) -> Reason:
+    if view.loading or (view.next_due is not None and view.next_due <= now.wall):
         return Reason("contacts", "contact", False, "due contacts are being fetched")
     if view.next_due is not None:
         detail = "every pending contact waits for its time"

@@ -61,7 +61,7 @@ DEFAULT_RETRY: dict[Outcome, RetryRule] = {
 class CampaignSettings(BaseModel):
     """The settings of a campaign, by their API names (shared by reference A, reference B and ours)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     calling_hours_start: str = "09:00"
     calling_hours_end: str = "17:00"
@@ -132,7 +132,10 @@ class CampaignSettings(BaseModel):
     def _aware(cls, value: datetime | None) -> datetime | None:
         if value is not None and value.tzinfo is None:
             raise ValueError("must carry a time zone, such as 2030-01-31T09:00:00Z")
-        return value if value is None else value.astimezone(UTC)
+        try:
+            return value if value is None else value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError("lies outside the years that the calendar has") from None
 
     @model_validator(mode="after")
     def _order(self) -> CampaignSettings:

@@ -87,6 +87,10 @@ class Rate:
         """Note that a call was sent."""
         self._sent.append(at)
 
+    def measured(self, now: float) -> float:
+        """Calls per second that were sent lately: over the second, or more, within which the limit counts."""
+        return sum(1 for at in self._sent if now - at < self._span) / self._span
+
 
 @dataclass(slots=True)
 class Capacity:
@@ -207,10 +211,9 @@ class Draft:
             if rate is not None:
                 self._next[key] = max(self._free(key, self._book.get(key)), at) + rate.spacing
 
-    def left(self, key: Key) -> int | None:
-        """Slots that a holder has left; None where it has no such limit."""
-        capacity = self._book.get(key)
-        return None if capacity.slots is None else max(0, capacity.slots - capacity.used - self._used[key])
+    def keep(self, keys: Iterable[Key]) -> None:
+        """Keep a slot at each holder for a call that cannot be placed yet; its rate is left to the others."""
+        self._used.update(keys)
 
     def _free(self, key: Key, capacity: Capacity) -> float:
         if capacity.rate is None:

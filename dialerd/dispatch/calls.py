@@ -80,7 +80,7 @@ class Calls:
         clock: Clock,
         metrics: Metrics,
         *,
-        on_end: Callable[[LiveCall, datetime | None], None],
+        on_end: Callable[[LiveCall], None],
         hang_up: Callable[[LiveCall], None],
         on_overdue: Callable[[LiveCall], None],
     ) -> None:
@@ -92,6 +92,8 @@ class Calls:
         self._on_overdue = on_overdue
         self._live: dict[str, LiveCall] = {}
         self._of_campaign: Counter[int] = Counter()
+        self._ended_campaigns: set[int] = set()
+        """Their calls may still be on the way from the journal to here; an id each, and few campaigns end."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -118,6 +120,7 @@ class Calls:
 
     def add(self, live: LiveCall) -> None:
         """Follow a committed call."""
+        live.stopped = live.stopped or live.call.campaign_id in self._ended_campaigns
         self._live[live.call.id] = live
         self._of_campaign[live.call.campaign_id] += 1
         self._empty.clear()
@@ -141,6 +144,7 @@ class Calls:
 
     def stop_campaign(self, campaign_id: int) -> list[LiveCall]:
         """A campaign has ended: what its calls in flight end in is final."""
+        self._ended_campaigns.add(campaign_id)
         calls = self.of_campaign(campaign_id)
         for live in calls:
             live.stopped = True
@@ -176,6 +180,9 @@ class Calls:
             self._ringing(live)
         elif channel.state is ChannelState.UP:
             self._answered(live)
+        if live.goal is not None:
+            # It was to be hung up, and lives: the PBX was not told, or did not do it.
+            self._hang_up(live)
 
     def settle_unknown(self, live: LiveCall) -> None:
         """The PBX has no channel of this call and told no end: it is interrupted."""
@@ -259,7 +266,7 @@ class Calls:
         if not self._live:
             self._empty.set()
         self._metrics.calls.labels(verdict.outcome.value, live.call.trunk, live.call.pbx).inc()
-        self._on_end(live, settlement.next_attempt_at)
+        self._on_end(live)
 
     def _move(self, live: LiveCall, event: ContactEvent, kind: EventKind, at: datetime) -> None:
         was = live.contact.status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,8 @@ _STEP = 500
 """Contacts cancelled in one transaction: far below 50 ms of writing."""
 _PATIENCE = 5.0
 """Seconds that a stop waits for its contacts to be cancelled before it answers; the rest follows."""
+_AGAIN = 5.0
+"""Seconds after which the store is asked again for what has to be done, whoever waits for it or does not."""
 
 _REFUSALS: dict[CampaignEvent, dict[CampaignStatus, tuple[str, str]]] = {
     CampaignEvent.START: {
@@ -127,7 +130,12 @@ class Control:
         lives = self._dispatcher.calls.stop_campaign(campaign_id)
         if hangup:
             self._dispatcher.hang_up_all(lives)
-        await self._cancel_pending(campaign_id, "the campaign was stopped", patience=_PATIENCE)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await self._cancel_pending(campaign_id, "the campaign was stopped")
+        except (TimeoutError, StoreError):
+            # It is stopped all the same; only the cancelling takes longer.
+            self._background(self._cancel_all(campaign_id, "the campaign was stopped"))
         return stopped
 
     async def delete(self, tenant_id: str, campaign_id: int) -> None:
@@ -188,7 +196,7 @@ class Control:
         async with self._store.read() as conn:
             cut_short = await campaigns.unfinished_stops(conn)
         for each in cut_short:
-            await self._cancel_pending(each.id, "the campaign has ended")
+            await self._cancel_all(each.id, "the campaign has ended")
 
     def campaign_ended(self, campaign_id: int) -> None:
         """A campaign's list is done: the store has completed it."""
@@ -242,41 +250,58 @@ class Control:
         self._dispatcher.remove(campaign_id)
         try:
             changed = await self._store.write(change)
-        except (StoreError, Rejected):
+        except BaseException:
+            # Also where the client went away: whether the change stands, the store tells.
             if before.status is CampaignStatus.ACTIVE:
-                await self._take_back(before)
+                self._background(self._take_back(before))
             raise
+        # A start that was answered meanwhile may have put it back.
+        self._dispatcher.remove(campaign_id)
         if changed.status in FINISHED:
             self._disarm(campaign_id)
         return changed
 
     async def _take_back(self, campaign: Campaign) -> None:
-        """The store did not take a change: a campaign that is still active dials on."""
-        try:
-            async with self._store.read() as conn:
-                current = await campaigns.get(conn, campaign.tenant, campaign.id)
-                agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
-        except StoreError as error:
-            log.error("campaign_not_resumed", campaign_id=campaign.id, reason=str(error))
-            return
-        if current is not None and current.status is CampaignStatus.ACTIVE:
-            self._dispatcher.put(current, agent)
-
-    async def _cancel_pending(self, campaign_id: int, reason: str, patience: float | None = None) -> None:
-        """Cancel all pending contacts in short steps; after ``patience`` seconds the rest is done in the background."""
-        begun = self._clock.mono()
+        """A change was not confirmed: a campaign that the store has as active dials on, once the store can be asked."""
         while True:
+            try:
+                async with self._store.read() as conn:
+                    current = await campaigns.get(conn, campaign.tenant, campaign.id)
+                    agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
+            except StoreError as error:
+                log.error("campaign_not_taken_back", campaign_id=campaign.id, reason=str(error))
+                await self._clock.sleep(_AGAIN)
+                continue
+            if current is not None and current.status is CampaignStatus.ACTIVE:
+                self._dispatcher.put(current, agent)
+            return
+
+    async def _cancel_pending(self, campaign_id: int, reason: str) -> None:
+        """Cancel all pending contacts in short steps. Raises StoreError."""
+        count = _STEP
+        while count == _STEP:
             count = await self._store.write(
                 lambda tx: contacts.cancel_pending(tx, campaign_id, _STEP, reason=reason), weight=_STEP
             )
-            if count < _STEP:
-                return
-            if patience is not None and self._clock.mono() - begun > patience:
-                self._background(self._cancel_pending(campaign_id, reason))
-                return
+
+    async def _cancel_all(self, campaign_id: int, reason: str) -> None:
+        """The same, however long the store fails: an ended campaign keeps no pending contact."""
+        while True:
+            try:
+                return await self._cancel_pending(campaign_id, reason)
+            except StoreError as error:
+                log.error("contacts_not_cancelled", campaign_id=campaign_id, reason=str(error))
+                await self._clock.sleep(_AGAIN)
 
     async def _expire(self, campaign_id: int) -> None:
         """``end_at`` has come: the campaign is completed, and what was pending is cancelled."""
+        try:
+            await self._expire_once(campaign_id)
+        except StoreError as error:
+            log.error("campaign_not_expired", campaign_id=campaign_id, reason=str(error))
+            self._expire_in(campaign_id, _AGAIN)
+
+    async def _expire_once(self, campaign_id: int) -> None:
         async with self._store.read() as conn:
             found = await campaigns.get(conn, None, campaign_id)
         if found is None or found.status in FINISHED or found.settings.end_at is None:
@@ -284,18 +309,22 @@ class Control:
         if self._clock.wall() < found.settings.end_at:
             self._arm(found)  # the wall clock went back, or end_at was moved
             return
-        await self._leave(found.tenant, campaign_id, CampaignEvent.EXPIRE)
+        try:
+            await self._leave(found.tenant, campaign_id, CampaignEvent.EXPIRE)
+        except Rejected:
+            return  # somebody stopped or deleted it in this very moment
         self._dispatcher.calls.stop_campaign(campaign_id)
-        await self._cancel_pending(campaign_id, "end_at has come")
+        await self._cancel_all(campaign_id, "end_at has come")
 
     def _arm(self, campaign: Campaign) -> None:
         self._disarm(campaign.id)
         end_at = campaign.settings.end_at
         if end_at is not None:
-            moment = self._clock.mono() + max(0.0, (end_at - self._clock.wall()).total_seconds())
-            self._expiries[campaign.id] = self._clock.call_at(
-                moment, lambda: self._background(self._expire(campaign.id))
-            )
+            self._expire_in(campaign.id, max(0.0, (end_at - self._clock.wall()).total_seconds()))
+
+    def _expire_in(self, campaign_id: int, seconds: float) -> None:
+        moment = self._clock.mono() + seconds
+        self._expiries[campaign_id] = self._clock.call_at(moment, lambda: self._background(self._expire(campaign_id)))
 
     def _disarm(self, campaign_id: int) -> None:
         timer = self._expiries.pop(campaign_id, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,14 +28,15 @@ from dialerd.core.plan import (
     explain,
     plan,
 )
-from dialerd.core.throttle import Book, Key, Level, Shares
+from dialerd.core.throttle import Book, Capacity, Key, Level, Shares
 from dialerd.core.variables import channel_variables
 from dialerd.core.windows import WindowMemo
 from dialerd.core.zones import callee_zones
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls, Goal, LiveCall
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.recovery import Recovery
+from dialerd.dispatch.trunks import Trunks
 from dialerd.pbx.driver import (
     Accepted,
     InDoubt,
@@ -52,7 +53,7 @@ from dialerd.pbx.driver import (
 from dialerd.store import contacts
 from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError
-from dialerd.store.records import EventDraft, EventKind, Originating
+from dialerd.store.records import CallStep, EventDraft, EventKind, Originating
 from dialerd.store.steps import day_of
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
@@ -113,7 +114,7 @@ class Dispatcher:
         metrics: Metrics,
         drivers: Mapping[str, PbxDriver],
         *,
-        tenants: Sequence[Tenant],
+        tenants: Mapping[str, Tenant],
         trunks: Sequence[Trunk],
         pbxs: Sequence[Pbx],
         limits: Limits,
@@ -124,9 +125,7 @@ class Dispatcher:
         self._metrics = metrics
         self._drivers = drivers
         self._limits = limits
-        self._configured = _Configured(
-            {each.id: each for each in tenants}, {each.id: each for each in trunks}, {each.id: each for each in pbxs}
-        )
+        self._configured = _Configured(tenants, {each.id: each for each in trunks}, {each.id: each for each in pbxs})
         self._campaigns: dict[int, _Active] = {}
         self._book = Book()
         self._shares = Shares()
@@ -145,6 +144,8 @@ class Dispatcher:
         self._recoveries = {
             name: Recovery(name, driver, self.calls, clock, metrics, wake=self.wake) for name, driver in drivers.items()
         }
+        journal.on_written = self._steps_written
+        self.trunks = Trunks(self._configured.trunks, self._book, store, clock, pbx_gate=self.pbx_gate, wake=self.wake)
         self._set_limits()
         metrics.before_render.append(self._measure)
 
@@ -202,6 +203,15 @@ class Dispatcher:
         self._limit(Key(Level.AGENT, agent.id), agent.max_concurrent_calls, None)
         self.wake()
 
+    def tenant_changed(self, tenant: Tenant) -> None:
+        """A tenant was made or changed: its limits bind from the next call on."""
+        self._limit(Key(Level.TENANT, tenant.id), tenant.max_concurrent_calls, tenant.max_calls_per_second)
+        for active in self._campaigns.values():
+            if active.campaign.tenant == tenant.id:
+                # What its rules look back on may be another now.
+                self.put(active.campaign, active.agent)
+        self.wake()
+
     def is_active(self, campaign_id: int) -> bool:
         """Whether the dispatcher dials for a campaign."""
         return campaign_id in self._campaigns
@@ -214,6 +224,7 @@ class Dispatcher:
     def hang_up_all(self, lives: Sequence[LiveCall]) -> None:
         """Hang calls up, each as soon as the PBX can be told."""
         for live in lives:
+            live.goal = live.goal or Goal.STOP
             self._hang_up(live)
 
     def resume_calls(self, lives: Sequence[LiveCall]) -> None:
@@ -231,6 +242,10 @@ class Dispatcher:
         active = self._campaigns[campaign_id]
         return explain(self._snapshot(), self._view(active), self._clock.now())
 
+    def limits(self) -> Iterable[tuple[Key, Capacity]]:
+        """Every holder of limits, with what is used of them."""
+        return self._book.items()
+
     def pbx_gate(self, pbx: str) -> Gate:
         """Whether a PBX takes calls now, and if not, why."""
         return self._recoveries[pbx].gate()
@@ -238,7 +253,8 @@ class Dispatcher:
     def warnings(self, campaign: Campaign, agent: Agent | None) -> list[str]:
         """What would keep an active campaign silent now, in words."""
         view = CampaignView(campaign, agent, (), None)
-        return [reason.detail for reason in explain(self._snapshot(), view, self._clock.now()) if not reason.holds]
+        reasons = explain(self._snapshot(), view, self._clock.now())
+        return [reason.detail for reason in reasons if not reason.holds and reason.rule != "contacts"]
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -289,7 +305,10 @@ class Dispatcher:
             tenants=self._configured.tenants,
             trunks=self._configured.trunks,
             pbxs=self._configured.pbxs,
-            gates={Key(Level.PBX, name): recovery.gate() for name, recovery in self._recoveries.items()},
+            gates={
+                **{Key(Level.PBX, name): recovery.gate() for name, recovery in self._recoveries.items()},
+                **self.trunks.gates(),
+            },
             book=self._book,
             shares=self._shares,
             placed_today=self._placed_today(),
@@ -418,6 +437,8 @@ class Dispatcher:
             if moment - now < _TIMER_RESOLUTION:
                 break
             await self._clock.sleep(moment - now)
+        if self.calls.get(live.call.id) is not live:
+            return  # settled while it waited
         refusal = self._changed_our_mind(live)
         if refusal is not None:
             self.calls.withdraw(live, refusal)
@@ -434,7 +455,9 @@ class Dispatcher:
             return "the campaign no longer dials"
         if self._draining is not None:
             return self._draining
-        gate = self._recoveries[live.call.pbx].gate()
+        gate = self.trunks.gate(live.call.trunk)
+        if gate.open:
+            gate = self._recoveries[live.call.pbx].gate()
         return None if gate.open else gate.detail
 
     def _order(self, planned: PlannedCall, live: LiveCall) -> Originate:
@@ -470,13 +493,19 @@ class Dispatcher:
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def _call_ended(self, live: LiveCall, next_attempt_at: datetime | None) -> None:
+    def _call_ended(self, live: LiveCall) -> None:
         self._book.release(live.call.id)
+        self.trunks.ended(live.call)
         if live.call.campaign_id not in self._campaigns:
             self._book.drop(Key(Level.CAMPAIGN, live.call.campaign_id))
-        if next_attempt_at is not None:
-            self.hopper.note_due(live.call.campaign_id, next_attempt_at)
         self.wake()
+
+    def _steps_written(self, steps: Sequence[CallStep]) -> None:
+        """Contacts wait for their next attempt: told only now, for a fetch before the commit would have missed them."""
+        for each in steps:
+            if each.contact is not None and each.contact.next_attempt_at is not None:
+                self.hopper.note_due(each.contact.campaign_id, each.contact.next_attempt_at)
+                self.wake()
 
     def _hang_up(self, live: LiveCall) -> None:
         self._spawn(self._ask_to_hang_up(live))

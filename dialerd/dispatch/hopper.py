@@ -112,10 +112,11 @@ class Hopper:
     def fill(self, campaign_id: int) -> None:
         """Fetch due contacts, unless there can be none or a fetch is under way."""
         held = self._bins.get(campaign_id)
-        if held is None or held.loading or len(held.queue) >= held.batch or len(held.placing) >= _UNCOMMITTED:
+        if held is None or held.loading or len(held.placing) >= _UNCOMMITTED:
             return
+        # Whoever falls due may come before all that is at hand: a promised callback, a higher priority.
         due = held.next_due is not None and held.next_due <= self._clock.wall()
-        if held.exhausted and not due:
+        if not due and (held.exhausted or len(held.queue) >= held.batch):
             return
         held.loading = True
         self._spawn(self._load(campaign_id, held))
@@ -130,7 +131,10 @@ class Hopper:
                     numbers = {contact.phone_number for contact in found}
                     dialled = await last_look.dialled(conn, held.tenant, numbers, now - held.looks_back)
                     found = [replace(each, dialled_at=tuple(dialled[each.phone_number])) for each in found]
-        except StoreError as error:
+        except Exception as error:
+            if not isinstance(error, StoreError):
+                # A row that cannot be read, say: the campaign must not stay silent without a word.
+                log.exception("hopper_fetch_broken", campaign_id=campaign_id)
             log.warning("hopper_fetch_failed", campaign_id=campaign_id, reason=str(error))
             # The fetch is asked for again after a while, and not at once: the store is ill.
             self._clock.call_at(self._clock.mono() + _RETRY_SECONDS, lambda: self._reload(campaign_id, held))
@@ -146,9 +150,18 @@ class Hopper:
             held.next_due = upcoming
         # Whoever was taken meanwhile is not put back.
         held.queue.extend(contact for contact in found if contact.id not in held.placing)
+        held.queue = deque(sorted(held.queue, key=_turn))
+        while len(held.queue) > 2 * held.batch:
+            held.queue.pop()
+            held.exhausted = False
         self._wake()
 
     def _reload(self, campaign_id: int, held: _Bin) -> None:
         held.loading = False
         if self._bins.get(campaign_id) is held:
             self.fill(campaign_id)
+
+
+def _turn(contact: Contact) -> tuple[bool, int]:
+    """The order of dialing, as the store has it: promised callbacks, then by priority; equals stay as they came."""
+    return not contact.callback, -contact.priority

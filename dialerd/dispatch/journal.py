@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -31,12 +31,16 @@ class Journal:
         self._clock = clock
         self._metrics = metrics
         self._steps: list[CallStep] = []
+        self._writing = 0
+        """Steps in the commit that is under way."""
         self._calls: list[tuple[Sequence[Originating], asyncio.Future[frozenset[str]]]] = []
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self.on_written: Callable[[Sequence[CallStep]], None] = lambda _: None
+        """Hears of steps once they are durable: whoever reads the store finds them there."""
 
     def start(self) -> None:
         """Begin to write."""
@@ -48,8 +52,8 @@ class Journal:
             async with asyncio.timeout(deadline):
                 await self._idle.wait()
         except TimeoutError:
-            log.error("journal_closed_with_steps_unwritten", steps=len(self._steps))
-            self._metrics.dropped.labels(what="journal_step").inc(len(self._steps))
+            log.error("journal_closed_with_steps_unwritten", steps=self.backlog)
+            self._metrics.dropped.labels(what="journal_step").inc(self.backlog)
         self._closing = True
         self._work.set()
         if self._task is not None:
@@ -72,7 +76,7 @@ class Journal:
     @property
     def backlog(self) -> int:
         """Steps not yet durable."""
-        return len(self._steps)
+        return self._writing + len(self._steps)
 
     def _stir(self) -> None:
         self._idle.clear()
@@ -95,6 +99,7 @@ class Journal:
         """One commit of all that waits; False where the steps have to be written again later."""
         calls, self._calls = self._calls, []
         steps, self._steps = self._steps, []
+        self._writing = len(steps)
         originating = [each for group, _ in calls for each in group]
         try:
             claimed = await self._store.record(originating, steps)
@@ -102,11 +107,11 @@ class Journal:
             for _, future in calls:
                 if not future.done():
                     future.set_exception(error)
-            if error.permanent and steps:
-                await self._write_singly(steps)
-                return True
-            self._steps = steps + self._steps
-            return not self._steps
+            left = await self._write_singly(steps) if error.permanent else steps
+            # Ahead of what came meanwhile: the last of a call's steps is the one that stays.
+            self._steps = left + self._steps
+            self._writing = 0
+            return not left
         except asyncio.CancelledError:
             for _, future in calls:
                 future.cancel()
@@ -114,16 +119,23 @@ class Journal:
         for group, future in calls:
             if not future.done():
                 future.set_result(claimed & {each.call.id for each in group})
+        self._writing = 0
+        self.on_written(steps)
         return True
 
-    async def _write_singly(self, steps: Sequence[CallStep]) -> None:
-        """Find the step that can never be written: one bad row must not keep all others out of the store."""
-        for step in steps:
+    async def _write_singly(self, steps: list[CallStep]) -> list[CallStep]:
+        """Find the step that can never be written: one bad row must not keep all others out of the store.
+
+        Returns what is left from the first on that the store itself could not take.
+        """
+        for position, step in enumerate(steps):
             try:
                 await self._store.record((), [step])
             except StoreError as error:
                 if not error.permanent:
-                    self._steps.append(step)
-                    continue
+                    return steps[position:]
                 log.error("journal_step_refused", call_id=step.call.id, status=step.call.status, reason=str(error))
                 self._metrics.dropped.labels(what="journal_step").inc()
+            else:
+                self.on_written([step])
+        return []

@@ -111,7 +111,10 @@ class Recovery:
             self._calls.confirm(channel)
             if self._calls.get(channel.call_id) is None:
                 self._metrics.pbx_events_unknown.labels(self._pbx).inc()
-        for live in self._calls.of_pbx(self._pbx):
+        lives = self._calls.of_pbx(self._pbx)
+        in_flight = {live.call.id for live in lives}
+        self._missing = {call_id: since for call_id, since in self._missing.items() if call_id in in_flight}
+        for live in lives:
             if live.call.id in channels or live.heard_at > asked_at:
                 self._missing.pop(live.call.id, None)
             elif live.sent_at is not None and asked_at - live.sent_at < LISTING_LAG:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from dialerd.core.settings import CampaignSettings
@@ -18,6 +19,17 @@ class NewCampaign:
     agent_id: int | None
     """None: the tenant's default agent."""
     settings: CampaignSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NewCallback:
+    """A callback to be promised, to a contact or to a number: one of both is given."""
+
+    due_at: datetime
+    """Aware."""
+    contact_id: int | None = None
+    phone_number: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,12 +13,12 @@ import structlog
 from dialerd.clock import Clock
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Tenant
+from dialerd.core.permit import prefix_refusal
 from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.requests import ImportReport, Upload
-from dialerd.intake.json_list import read_items
-from dialerd.intake.rows import IntakeOptions, InvalidTable, NewContact, RowError
-from dialerd.intake.worker import parse_file
-from dialerd.store import campaigns, contacts, imports
+from dialerd.dispatch.rows import Row, read_upload
+from dialerd.intake.rows import IntakeOptions, InvalidTable, NewContact, RowError, refuse
+from dialerd.store import campaigns, contacts, do_not_call, imports
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.imports import Import
@@ -37,8 +36,6 @@ _PARALLEL = 4  # parsers at once: each large file has a process of its own
 _TRIES = 6
 _FIRST_PAUSE = 0.5
 
-Row = NewContact | RowError
-
 
 class InvalidRows(Rejected):
     """An upload that is refused for its rows. Codes: ``invalid_request``, ``invalid_csv``."""
@@ -55,10 +52,13 @@ class _Intake:
     id: int
     campaign_id: int
     was_visible: bool
+    tenant: Tenant
     staged: bool = False
     added: int = 0
     stored: int = 0
     """Contacts handed to the store: those it did not add were duplicates."""
+    unwanted: int = 0
+    """Contacts not handed to it: their numbers are on the do-not-call list."""
     invalid: int = 0
     reported: int = 0
     """Rejected rows that are in the store."""
@@ -69,8 +69,10 @@ class _Intake:
     def take(self, rows: Sequence[Row]) -> None:
         for row in rows:
             if isinstance(row, NewContact):
-                self.contacts.append(row)
-                continue
+                if (refusal := prefix_refusal(self.tenant, row.phone_number)) is None:
+                    self.contacts.append(row)
+                    continue
+                row = refuse(row.row, "phone_number", row.phone_number, "prefix_not_allowed", refusal.detail)  # noqa: PLW2901
             self.invalid += 1
             self.rejects.append(row)
             if len(self.errors) < SHOWN_ERRORS:
@@ -81,8 +83,9 @@ class _Intake:
         return len(self.contacts) + len(self.rejects)
 
     def counted(self) -> Import:
+        duplicates = self.stored - self.added
         return Import(
-            self.id, self.campaign_id, self.staged, self.added, self.stored - self.added, self.invalid, do_not_call=0
+            self.id, self.campaign_id, self.staged, self.added, duplicates, self.invalid, do_not_call=self.unwanted
         )
 
 
@@ -114,7 +117,7 @@ class Uploads:
         IntakeFailed where the parser dies. Whatever is raised, nothing of the upload stays.
         """
         async with self._turn(campaign_id):
-            intake = await self._begin(campaign_id)
+            intake = await self._begin(campaign_id, tenant)
             try:
                 await self._stage(intake, upload, self._options(tenant))
             except BaseException:
@@ -129,6 +132,7 @@ class Uploads:
             added=done.added,
             duplicates=done.duplicates,
             invalid=done.invalid,
+            do_not_call=done.do_not_call,
         )
         return ImportReport(done.id, done.added, done.duplicates, done.invalid, done.do_not_call, tuple(intake.errors))
 
@@ -149,7 +153,7 @@ class Uploads:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _begin(self, campaign_id: int) -> _Intake:
+    async def _begin(self, campaign_id: int, tenant: Tenant) -> _Intake:
         async with self._store.read() as conn:
             standing = await campaigns.standing(conn, campaign_id)
         if standing is None:
@@ -157,12 +161,12 @@ class Uploads:
         status, visible = standing
         if status in FINISHED:
             raise Rejected("campaign_finished", f"the campaign is {status.value}")
-        return _Intake(self._clock.number(), campaign_id, visible)
+        return _Intake(self._clock.number(), campaign_id, visible, tenant)
 
     async def _stage(self, intake: _Intake, upload: Upload, options: IntakeOptions) -> None:
         strict = upload.on_invalid == "reject"
         try:
-            async with contextlib.aclosing(self._rows(upload, options)) as batches:
+            async with contextlib.aclosing(read_upload(upload, options, self._clock, STEP)) as batches:
                 async for rows in batches:
                     intake.take(rows)
                     if strict and intake.invalid:
@@ -174,27 +178,11 @@ class Uploads:
                     while intake.held > STEP:
                         await self._step(intake)
         except InvalidTable as error:
-            raise _as_rejected(error) from None
+            raise as_rejected(error) from None
         if strict and intake.invalid:
             raise InvalidRows("invalid_request", "some rows are invalid, so none was added", intake.errors)
         while intake.staged and intake.held:
             await self._step(intake)
-
-    async def _rows(self, upload: Upload, options: IntakeOptions) -> AsyncGenerator[list[Row], None]:
-        if upload.kind == "items":
-            rows = read_items(upload.items, options)
-            while batch := await self._in_thread(lambda: list(itertools.islice(rows, STEP))):
-                yield batch
-            return
-        assert upload.path is not None
-        batches = parse_file(upload.path, upload.kind, options, self._clock, STEP)
-        async with contextlib.aclosing(batches):
-            async for batch in batches:
-                yield batch
-
-    async def _in_thread(self, work: Callable[[], list[Row]]) -> list[Row]:
-        with self._clock.hold():
-            return await asyncio.to_thread(work)
 
     async def _step(self, intake: _Intake) -> None:
         """Store some of what was read, out of sight."""
@@ -205,12 +193,15 @@ class Uploads:
         room = STEP - len(rows)
         rejects, intake.rejects = intake.rejects[:room], intake.rejects[room:]
 
-        async def insert(tx: Tx) -> int:
+        async def insert(tx: Tx) -> tuple[int, int]:
             await imports.reject(tx, intake.id, intake.reported, [_reject_row(each) for each in rejects])
-            return await contacts.insert(tx, intake.campaign_id, intake.id, self._numbered(rows))
+            wanted = await _wanted(tx, intake, rows)
+            return await contacts.insert(tx, intake.campaign_id, intake.id, self._numbered(wanted)), len(wanted)
 
-        intake.added += await self._store.write(insert, weight=STEP)
-        intake.stored += len(rows)
+        added, stored = await self._store.write(insert, weight=STEP)
+        intake.added += added
+        intake.stored += stored
+        intake.unwanted += len(rows) - stored
         intake.reported += len(rejects)
 
     async def _conclude(self, intake: _Intake) -> Import:
@@ -231,9 +222,10 @@ class Uploads:
             if not intake.staged:
                 await imports.begin(tx, done)
                 await imports.reject(tx, intake.id, 0, [_reject_row(each) for each in intake.rejects])
-                rows = self._numbered(intake.contacts)
-                added = await contacts.insert(tx, intake.campaign_id, contacts.BASE_LIST, rows)
-                done = replace(done, added=added, duplicates=len(rows) - added)
+                wanted = await _wanted(tx, intake, intake.contacts)
+                added = await contacts.insert(tx, intake.campaign_id, contacts.BASE_LIST, self._numbered(wanted))
+                unwanted = len(intake.contacts) - len(wanted)
+                done = replace(done, added=added, duplicates=len(wanted) - added, do_not_call=unwanted)
             await imports.publish(tx, done)
             # An active campaign waits for its upload; with nothing new in it, it may be done.
             tx.touched.add(intake.campaign_id)
@@ -354,6 +346,12 @@ async def _check_standing(tx: Tx, intake: _Intake) -> None:
         raise Rejected("campaign_finished", f"the campaign is {standing[0].value}")
 
 
+async def _wanted(tx: Tx, intake: _Intake, rows: Sequence[NewContact]) -> list[NewContact]:
+    """Those whose numbers may be called, asked in the transaction that inserts them."""
+    listed = await do_not_call.listed(tx.conn, intake.tenant.id, {row.phone_number for row in rows})
+    return [row for row in rows if row.phone_number not in listed]
+
+
 def _contact_row(row: NewContact) -> dict[str, Any]:
     return {
         "phone_number": row.phone_number,
@@ -372,7 +370,8 @@ def _reject_row(row: RowError) -> dict[str, Any]:
     return asdict(row)
 
 
-def _as_rejected(error: InvalidTable) -> InvalidRows:
+def as_rejected(error: InvalidTable) -> InvalidRows:
+    """A file that is no table, as the API tells it."""
     rows = [RowError(error.row, None, None, error.code, error.message)] if error.row is not None else []
     where = "" if error.row is None else f"row {error.row}: "
     return InvalidRows(error.code, f"{where}{error.message}", rows)

@@ -67,6 +67,18 @@ async def set_status(
     await tx.conn.execute(statement.values(status=status.value))
 
 
+async def restore(tx: Tx, contact_ids: Sequence[int]) -> None:
+    """The latest promise to each of these contacts was not kept after all: its call never left."""
+    latest = sa.select(sa.func.max(callback.c.id)).where(callback.c.contact_id.in_(contact_ids))
+    await tx.conn.execute(
+        sa.update(callback)
+        .where(
+            callback.c.id.in_(latest.group_by(callback.c.contact_id)), callback.c.status == CallbackStatus.DIALLED.value
+        )
+        .values(status=CallbackStatus.PENDING.value)
+    )
+
+
 async def get(conn: AsyncConnection, campaign_id: int, callback_id: int) -> Callback | None:
     """One promise of a campaign."""
     query = sa.select(callback).where(callback.c.id == callback_id, callback.c.campaign_id == campaign_id)
@@ -82,10 +94,17 @@ async def pending_of(conn: AsyncConnection, contact_id: int) -> list[Callback]:
     return [_callback(row) for row in await conn.execute(query.order_by(callback.c.due_at, callback.c.id))]
 
 
-async def page(conn: AsyncConnection, campaign_id: int, *, limit: int, offset: int) -> tuple[list[Callback], int]:
-    """A page of a campaign's pending promises, soonest first, and how many there are."""
+async def page(
+    conn: AsyncConnection, campaign_id: int, *, limit: int, offset: int, after: int | None = None
+) -> tuple[list[Callback], int]:
+    """A page of a campaign's pending promises, soonest first (none after one that never was), and how many there are."""
     where = [callback.c.campaign_id == campaign_id, callback.c.status == CallbackStatus.PENDING.value]
     total = await conn.scalar(sa.select(sa.func.count()).select_from(callback).where(*where))
+    if after is not None:
+        place = sa.select(callback.c.due_at, callback.c.id).where(
+            callback.c.id == after, callback.c.campaign_id == campaign_id
+        )
+        where.append(sa.tuple_(callback.c.due_at, callback.c.id) > place.scalar_subquery())
     query = sa.select(callback).where(*where).order_by(callback.c.due_at, callback.c.id).limit(limit).offset(offset)
     return [_callback(row) for row in await conn.execute(query)], total or 0
 

@@ -11,12 +11,41 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
+from dialerd.store import callbacks
+from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
 from dialerd.store.tx import Tx
 
 BASE_LIST = 0
 """The list of contacts that were inserted whole; a staged upload is a list of its own."""
+
+# What is asked most, built once: a statement that is built anew costs more than it takes to run.
+_PENDING_AT = (
+    contact.c.campaign_id == sa.bindparam("campaign"),
+    contact.c.list_id.in_(sa.bindparam("lists", expanding=True)),
+    contact.c.rank == sa.bindparam("at_rank"),
+    contact.c.status == ContactStatus.PENDING.value,
+)
+_DUE = (
+    sa.select(contact)
+    .where(*_PENDING_AT, contact.c.due_at <= sa.bindparam("now"))
+    .order_by(contact.c.due_at, contact.c.id)
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+_NEXT_DUE = sa.select(sa.func.min(contact.c.due_at)).where(*_PENDING_AT, contact.c.due_at > sa.bindparam("now"))
+_HIGHEST_RANK_BELOW = sa.select(sa.func.max(contact.c.rank)).where(
+    contact.c.campaign_id == sa.bindparam("campaign"),
+    contact.c.list_id == sa.bindparam("list"),
+    contact.c.status == ContactStatus.PENDING.value,
+    contact.c.rank < sa.bindparam("below"),
+)
+_VISIBLE_LISTS = sa.select(contact_import.c.id).where(
+    contact_import.c.campaign_id == sa.bindparam("campaign"),
+    contact_import.c.staged,
+    contact_import.c.published_at.is_not(None),
+)
+_ABOVE_ALL_RANKS = 2**31 - 1
 
 
 async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -64,22 +93,11 @@ async def claim(
     found: list[Contact] = []
     upcoming: int | None = None
     for rank in await _ranks(conn, campaign_id, lists):
-        pending = [
-            contact.c.campaign_id == campaign_id,
-            contact.c.list_id.in_(lists),
-            contact.c.rank == rank,
-            contact.c.status == ContactStatus.PENDING,
-        ]
+        values = {"campaign": campaign_id, "lists": lists, "at_rank": rank, "now": at}
         if len(found) < limit:
-            query = (
-                sa.select(contact)
-                .where(*pending, contact.c.due_at <= at)
-                .order_by(contact.c.due_at, contact.c.id)
-                .limit(limit - len(found) + len(without))
-            )
-            rows = (await conn.execute(query)).mappings()
+            rows = (await conn.execute(_DUE, {**values, "most": limit - len(found) + len(without)})).mappings()
             found += [_contact(row) for row in rows if row["id"] not in without]
-        following = await conn.scalar(sa.select(sa.func.min(contact.c.due_at)).where(*pending, contact.c.due_at > at))
+        following = await conn.scalar(_NEXT_DUE, values)
         if following is not None:
             upcoming = following if upcoming is None else min(upcoming, following)
     return found[:limit], None if upcoming is None else from_micros(upcoming)
@@ -92,6 +110,23 @@ async def get_many(conn: AsyncConnection, ids: Sequence[int]) -> dict[int, Conta
         query = sa.select(contact).where(contact.c.id.in_(ids[start : start + 500]))
         found.update({row["id"]: _contact(row) for row in (await conn.execute(query)).mappings()})
     return found
+
+
+async def get(conn: AsyncConnection, campaign_id: int, contact_id: int) -> Contact | None:
+    """One visible contact of a campaign."""
+    return await _one(conn, campaign_id, contact.c.id == contact_id)
+
+
+async def by_number(conn: AsyncConnection, campaign_id: int, phone_number: str) -> Contact | None:
+    """The visible contact of a campaign that has a number."""
+    return await _one(conn, campaign_id, contact.c.phone_number == phone_number)
+
+
+async def _one(conn: AsyncConnection, campaign_id: int, where: sa.ColumnElement[bool]) -> Contact | None:
+    staging = await _staging_lists(conn, campaign_id)
+    query = sa.select(contact).where(contact.c.campaign_id == campaign_id, where, contact.c.list_id.not_in(staging))
+    row = (await conn.execute(query)).mappings().first()
+    return None if row is None else _contact(row)
 
 
 async def page(
@@ -129,11 +164,31 @@ async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -
     return await _cancel(tx, sa.update(contact).where(contact.c.id.in_(some)), reason)
 
 
-async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) -> None:
-    """Give pending contacts another time; those whose time never comes are cancelled, with the reason.
+async def cancel_one(tx: Tx, contact_id: int, reason: str) -> bool:
+    """Cancel one pending contact, with an event; False where it is not pending."""
+    return await _cancel(tx, _pending([contact_id]), reason) > 0
 
-    At most some 500 at once: their ids stand in the statements.
+
+async def promise(tx: Tx, contact_id: int, due_at: datetime, *, fresh: bool) -> None:
+    """Let a contact be dialled at a time, ahead of all priorities. ``fresh``: it is pending anew, no try spent."""
+    values: dict[str, Any] = {"due_at": to_micros(due_at), "rank": CALLBACK_RANK, "updated_at": tx.clock.wall()}
+    if fresh:
+        values |= {"status": ContactStatus.PENDING.value, "callee_tries": 0, "mishaps": 0, "outcomes": {}}
+    await tx.conn.execute(sa.update(contact).where(contact.c.id == contact_id).values(values))
+
+
+async def release(tx: Tx, contact_id: int) -> None:
+    """A promise to a pending contact is withdrawn: it is due at once, with its own priority."""
+    await tx.conn.execute(_pending([contact_id]).values(due_at=0, rank=contact.c.priority, updated_at=tx.clock.wall()))
+
+
+async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) -> None:
+    """Give due contacts another time; those whose time never comes are cancelled, with the reason.
+
+    At most some 500 at once: their ids stand in the statements. A contact that was promised a later time since it was
+    looked at keeps that one.
     """
+    now = to_micros(tx.clock.wall())
     later: dict[datetime, list[int]] = {}
     never: dict[str, list[int]] = {}
     for contact_id, until, reason in deferred:
@@ -142,7 +197,7 @@ async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) 
         else:
             never.setdefault(reason, []).append(contact_id)
     for until, ids in later.items():
-        await tx.conn.execute(_pending(ids).values(due_at=to_micros(until)))
+        await tx.conn.execute(_pending(ids).where(contact.c.due_at <= now).values(due_at=to_micros(until)))
     for reason, ids in never.items():
         await _cancel(tx, _pending(ids), reason)
 
@@ -163,11 +218,13 @@ async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
     now = tx.clock.wall()
     rows = await tx.conn.execute(
         chosen.values(status=ContactStatus.CANCELLED.value, updated_at=now, reason=reason, due_at=0).returning(
-            contact.c.id, contact.c.campaign_id, contact.c.phone_number
+            contact.c.id, contact.c.campaign_id, contact.c.phone_number, contact.c.rank
         )
     )
-    cancelled = sorted((row[0], row[1], row[2]) for row in rows)
-    for contact_id, campaign_id, number in cancelled:
+    cancelled = sorted((row[0], row[1], row[2], row[3]) for row in rows)
+    if promised := [contact_id for contact_id, _, _, rank in cancelled if rank == CALLBACK_RANK]:
+        await callbacks.set_status(tx, promised, CallbackStatus.CANCELLED)
+    for contact_id, campaign_id, number, _ in cancelled:
         tx.emit(
             EventDraft(
                 EventKind.CANCELLED, campaign_id, ContactStatus.CANCELLED.value, now, contact_id, phone_number=number
@@ -202,10 +259,7 @@ async def remove_of_campaign(tx: Tx, campaign_id: int, limit: int) -> int:
 
 
 async def _visible_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
-    query = sa.select(contact_import.c.id).where(
-        contact_import.c.campaign_id == campaign_id, contact_import.c.staged, contact_import.c.published_at.is_not(None)
-    )
-    return [BASE_LIST, *(await conn.execute(query)).scalars()]
+    return [BASE_LIST, *(await conn.execute(_VISIBLE_LISTS, {"campaign": campaign_id})).scalars()]
 
 
 async def _staging_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
@@ -219,17 +273,12 @@ async def _ranks(conn: AsyncConnection, campaign_id: int, lists: Sequence[int]) 
     """The distinct ranks among pending contacts, highest first, found by hopping over the index."""
     found: set[int] = set()
     for list_id in lists:
-        pending = [
-            contact.c.campaign_id == campaign_id,
-            contact.c.list_id == list_id,
-            contact.c.status == ContactStatus.PENDING,
-        ]
-        highest = await conn.scalar(sa.select(sa.func.max(contact.c.rank)).where(*pending))
+        highest: int | None = _ABOVE_ALL_RANKS
         while highest is not None:
-            found.add(highest)
-            highest = await conn.scalar(
-                sa.select(sa.func.max(contact.c.rank)).where(*pending, contact.c.rank < highest)
-            )
+            values = {"campaign": campaign_id, "list": list_id, "below": highest}
+            highest = await conn.scalar(_HIGHEST_RANK_BELOW, values)
+            if highest is not None:
+                found.add(highest)
     return sorted(found, reverse=True)
 
 

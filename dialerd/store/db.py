@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dialerd.clock import Clock
@@ -28,7 +28,9 @@ T = TypeVar("T")
 GROUP_WEIGHT = 500
 """Rows' worth of work in one commit: enough to share the cost of a disk flush, and far below 50 ms of writing."""
 QUEUE_LIMIT = 20_000
-
+_PROBE_SECONDS = 1.0
+"""How often a small commit is tried after one failed, while nobody else writes: to learn that writing works again."""
+_PROBE = sa.text("UPDATE alembic_version SET version_num = version_num")
 
 Operation = Callable[[Tx], Awaitable[T]]
 
@@ -76,8 +78,8 @@ class Store:
 
     async def open(self) -> None:
         """Check the schema and start the writer. Raises StoreNotReady, StoreError."""
-        with _translated(), self._clock.hold():
-            async with self._read_engine.connect() as conn:
+        try:
+            async with self.read() as conn:
                 revision = await conn.run_sync(_revision)
                 if revision != schema.REVISION:
                     raise StoreNotReady(
@@ -85,6 +87,9 @@ class Store:
                         "run dialerd migrate"
                     )
                 self._next_seq = 1 + (await conn.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0)
+        except BaseException:
+            await self.close()
+            raise
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     async def close(self) -> None:
@@ -120,7 +125,8 @@ class Store:
     async def write(self, operation: Operation[T], *, weight: int = 10) -> T:
         """Run an operation in the writer's next commit and return its result once that is durable.
 
-        What the operation raises undoes the operation alone. Raises StoreError where the commit itself failed.
+        What the operation raises undoes the operation alone. Raises StoreError where the store itself failed: then
+        nothing of that commit stands.
         """
         job: _Job[T] = _Job(asyncio.get_running_loop().create_future(), weight, operation)
         return await self._put(job)
@@ -145,18 +151,30 @@ class Store:
     async def _run(self) -> None:
         last = False
         while not last:
-            job = await self._queue.get()
-            batch, weight = [], 0
-            while job is not None:
-                batch.append(job)
-                weight += job.weight
-                if weight >= self._group_weight or self._queue.empty():
-                    break
-                job = self._queue.get_nowait()
-            last = job is None
+            batch, last = await self._next_batch()
             live = [each for each in batch if not each.future.cancelled()]
             if live:
                 await self._commit(live)
+            elif self.trouble is not None and not last:
+                # Nobody dials while writing fails, so perhaps nobody writes: somebody has to try.
+                await self._commit([])
+
+    async def _next_batch(self) -> tuple[list[_Job[Any]], bool]:
+        """The jobs of the next commit (none: a store that failed is to be tried), and whether they are the last."""
+        batch: list[_Job[Any]] = []
+        weight = 0
+        try:
+            async with asyncio.timeout(None if self.trouble is None else _PROBE_SECONDS):
+                job = await self._queue.get()
+        except TimeoutError:
+            return batch, False
+        while job is not None:
+            batch.append(job)
+            weight += job.weight
+            if weight >= self._group_weight or self._queue.empty():
+                break
+            job = self._queue.get_nowait()
+        return batch, job is None
 
     async def _commit(self, batch: list[_Job[Any]]) -> None:
         outcome = _Outcome()
@@ -165,23 +183,36 @@ class Store:
             with _translated(), self._clock.hold():
                 async with self._write_engine.begin() as conn:
                     tx = Tx(conn, self._clock)
+                    if not batch:
+                        await conn.execute(_PROBE)
                     await self._apply(tx, batch, outcome)
                     committed = await self._finish(tx)
-        except StoreError as error:
-            self._set_trouble(str(error))
+        except Exception as error:
+            # Whatever it is, it is the batch's: a writer that died of one bad row would take everything with it.
+            failure = error if isinstance(error, StoreError) else _as_store_error(error)
+            if not failure.permanent:
+                self._set_trouble(str(failure))
             for job in batch:
-                _fail(job.future, error)
+                _fail(job.future, failure)
             return
         self._set_trouble(None)
         self._metrics.commit_seconds.observe(self._clock.mono() - begun)
         self._metrics.commit_jobs.observe(len(batch))
         # The feed hears of a commit before those who waited for it go on: nobody acts on what the stream lacks.
-        self.on_commit(committed)
+        self._tell(committed)
         for job, result in outcome.results:
             if not job.future.done():
                 job.future.set_result(result)
-        for job, failure in outcome.failures:
-            _fail(job.future, failure)
+        for job, raised in outcome.failures:
+            _fail(job.future, raised)
+
+    def _tell(self, committed: Committed) -> None:
+        try:
+            self.on_commit(committed)
+        except Exception:
+            # The commit stands, and those who wait for it must hear so.
+            log.exception("commit_not_told")
+            self._metrics.dropped.labels("commit").inc()
 
     async def _apply(self, tx: Tx, batch: list[_Job[Any]], outcome: _Outcome) -> None:
         recorded = [job for job in batch if job.operation is None]
@@ -205,6 +236,10 @@ class Store:
             async with tx.conn.begin_nested():
                 result = await job.operation(own)
         except Exception as error:
+            if isinstance(error, DBAPIError) and not _is_permanent(error):
+                # The store itself failed (a full disk, a lost connection), and SQLite may have taken back the whole
+                # transaction by itself: what follows would be committed statement by statement.
+                raise
             # The savepoint took it back; the rest of the batch goes on.
             failure = _as_store_error(error) if isinstance(error, SQLAlchemyError) else error
             outcome.failures.append((job, failure))
@@ -276,8 +311,18 @@ def _translated() -> Any:
 
 def _as_store_error(error: Exception) -> StoreError:
     # The driver's own words, without the statement and its parameters: they hold people's names and numbers.
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return StoreError(f"{type(cause).__name__}: {cause}"[:300], permanent=isinstance(error, IntegrityError))
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    # Python shows the text that it could not encode; its reason does not.
+    words = cause.reason if isinstance(cause, UnicodeEncodeError) else cause
+    return StoreError(f"{type(cause).__name__}: {words}"[:300], permanent=_is_permanent(error))
+
+
+def _is_permanent(error: Exception) -> bool:
+    """Whether the fault lies in what was to be written, so that writing it again would fail again."""
+    if isinstance(error, DBAPIError):
+        return isinstance(error, IntegrityError | DataError)
+    # What a column's type or the driver cannot take (too large a number, half a character) is no fault of the database.
+    return isinstance(error, StatementError) or not isinstance(error, SQLAlchemyError | OSError)
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -72,9 +72,13 @@ async def listed(conn: AsyncConnection, tenant: str, numbers: Collection[str]) -
     return set((await conn.execute(query)).scalars())
 
 
-async def page(conn: AsyncConnection, tenant: str, *, limit: int, offset: int) -> tuple[list[DoNotCall], int]:
-    """A page of a tenant's list in the order of numbers, and how many there are."""
+async def page(
+    conn: AsyncConnection, tenant: str, *, limit: int, offset: int, after: str | None = None
+) -> tuple[list[DoNotCall], int]:
+    """A page of a tenant's list in the order of numbers (those after one), and how many there are in all."""
     total = await conn.scalar(sa.select(sa.func.count()).select_from(do_not_call).where(do_not_call.c.tenant == tenant))
     query = sa.select(do_not_call).where(do_not_call.c.tenant == tenant).order_by(do_not_call.c.phone_number)
+    if after is not None:
+        query = query.where(do_not_call.c.phone_number > after)
     rows: Sequence[Any] = (await conn.execute(query.limit(limit).offset(offset))).all()
     return [DoNotCall(row.phone_number, row.note, row.created_at) for row in rows], total or 0

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +43,17 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """What may be told of a key."""
+
+    id: int
+    tenant: str | None
+    role: Role
+    name: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKey:
     """A key as it is kept: enough to check one that is shown to us, and not to make one."""
 
@@ -53,25 +68,57 @@ class StoredKey:
 
 async def create(store: Store, tenant: str | None, role: Role, name: str) -> str:
     """Make a key and return it: the only time that it is seen whole."""
+    _, key = await make(store, tenant, role, name)
+    return key
+
+
+async def make(store: Store, tenant: str | None, role: Role, name: str) -> tuple[KeyInfo, str]:
+    """Make a key; returns it, the only time that it is seen whole, and what may be told of it."""
     clock = store.clock
-    key_id, secret, salt = clock.number(), clock.token(), clock.token(16).encode()
-    digest = _digest(secret, salt)
+    info = KeyInfo(clock.number(), tenant, role, name, clock.wall())
+    secret, salt = clock.token(), clock.token(16).encode()
+    with clock.hold():
+        digest = await asyncio.to_thread(_digest, secret, salt)
 
     async def insert(tx: Tx) -> None:
         await tx.conn.execute(
             sa.insert(api_key).values(
-                id=key_id,
+                id=info.id,
                 tenant=tenant,
                 role=role.value,
                 name=name,
                 salt=salt.decode(),
                 digest=digest.hex(),
-                created_at=clock.wall(),
+                created_at=info.created_at,
             )
         )
 
     await store.write(insert)
-    return f"{_PREFIX}_{show_id(key_id)}_{secret}"
+    return info, f"{_PREFIX}_{show_id(info.id)}_{secret}"
+
+
+async def page(
+    conn: AsyncConnection, tenant: str | None, *, limit: int, offset: int, after: int | None = None
+) -> tuple[list[KeyInfo], int]:
+    """A part of a tenant's keys (None: of all, system keys included), oldest first, and how many there are."""
+    ours = sa.true() if tenant is None else api_key.c.tenant == tenant
+    total = await conn.scalar(sa.select(sa.func.count()).select_from(api_key).where(ours))
+    query = sa.select(api_key).where(ours).order_by(api_key.c.id).limit(limit).offset(offset)
+    if after is not None:
+        query = query.where(api_key.c.id > after)
+    return [_info(row) for row in (await conn.execute(query)).mappings()], total or 0
+
+
+async def remove(tx: Tx, tenant: str | None, key_id: int) -> bool:
+    """Remove a key of a tenant (None: of any); False where there is none."""
+    query = sa.delete(api_key).where(api_key.c.id == key_id)
+    if tenant is not None:
+        query = query.where(api_key.c.tenant == tenant)
+    return (await tx.conn.execute(query)).rowcount > 0
+
+
+def _info(row: Mapping[Any, Any]) -> KeyInfo:
+    return KeyInfo(row["id"], row["tenant"], Role(row["role"]), row["name"], row["created_at"])
 
 
 def split(key: str) -> tuple[int, str] | None:

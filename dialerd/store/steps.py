@@ -16,7 +16,17 @@ from dialerd.store import callbacks, last_look
 from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.contacts import cancel_chosen
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
-from dialerd.store.schema import call, campaign, campaign_stats, contact, contact_import, event, tenant_day, to_micros
+from dialerd.store.schema import (
+    CALLBACK_RANK,
+    call,
+    campaign,
+    campaign_stats,
+    contact,
+    contact_import,
+    event,
+    tenant_day,
+    to_micros,
+)
 from dialerd.store.tx import Tx
 
 _CHUNK = 500
@@ -66,18 +76,72 @@ _UPDATE_CONTACT = (
         }
     )
 )
+_INSERT_CALL = sa.insert(call)
+_INSERT_EVENT = sa.insert(event)
+# The contact is theirs only where it is still pending and due, and its campaign still active.
+_CLAIM = (
+    sa.update(contact)
+    .where(
+        contact.c.id.in_(sa.bindparam("keys", expanding=True)),
+        contact.c.status == ContactStatus.PENDING.value,
+        contact.c.due_at <= sa.bindparam("now"),
+        sa.exists(
+            sa.select(campaign.c.id).where(
+                campaign.c.id == contact.c.campaign_id,
+                campaign.c.status == CampaignStatus.ACTIVE.value,
+                campaign.c.visible,
+            )
+        ),
+    )
+    .values(
+        status=ContactStatus.ORIGINATED.value, attempts=contact.c.attempts + 1, updated_at=sa.bindparam("updated_at")
+    )
+    .returning(contact.c.id, contact.c.rank)
+)
+_COUNTERS = tuple(column.name for column in campaign_stats.columns if not column.primary_key)
+_ADD_TO_STATS = (
+    sa.update(campaign_stats)
+    .where(campaign_stats.c.campaign_id == sa.bindparam("key"))
+    .values({name: campaign_stats.c[name] + sa.bindparam(f"add_{name}", type_=sa.BigInteger) for name in _COUNTERS})
+)
+_FINISH = (
+    sa.update(campaign)
+    .where(
+        campaign.c.id.in_(sa.bindparam("keys", expanding=True)),
+        campaign.c.status == CampaignStatus.ACTIVE.value,
+        sa.not_(campaign.c.keep_open),
+        sa.select(campaign_stats.c.pending + campaign_stats.c.originated + campaign_stats.c.connected)
+        .where(campaign_stats.c.campaign_id == campaign.c.id)
+        .scalar_subquery()
+        == 0,
+        sa.not_(
+            sa.exists(
+                sa.select(contact_import.c.id).where(
+                    contact_import.c.campaign_id == campaign.c.id, contact_import.c.published_at.is_(None)
+                )
+            )
+        ),
+    )
+    .values(status=CampaignStatus.COMPLETED.value, completed_at=sa.bindparam("completed_at"))
+    .returning(campaign.c.id)
+)
+_COUNT_THE_DAY = (
+    sa.update(tenant_day)
+    .where(tenant_day.c.tenant == sa.bindparam("whose"), tenant_day.c.day == sa.bindparam("which"))
+    .values(calls=tenant_day.c.calls + sa.bindparam("more"))
+)
 
 
 async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[CallStep]) -> frozenset[str]:
     """Write calls to the journal and their steps; returns the ids of the calls that may be sent.
 
-    A contact that is no longer pending (cancelled meanwhile, deleted with its campaign) yields no call.
+    A contact that is no longer pending (cancelled meanwhile, deleted with its campaign), or was promised another time
+    since it was fetched, yields no call.
     """
-    claimed = await _claim(tx, await last_look.permitted(tx, originating))
+    claimed, promised = await _claim(tx, await last_look.permitted(tx, originating))
     if claimed:
-        await tx.conn.execute(sa.insert(call), [_call_row(each.call) for each in claimed])
+        await tx.conn.execute(_INSERT_CALL, [_call_row(each.call) for each in claimed])
         await _count_the_day(tx, claimed)
-    promised = [each.contact.id for each in claimed if each.contact.callback]
     if promised:
         await callbacks.set_status(tx, promised, CallbackStatus.DIALLED)
     for each in claimed:
@@ -94,11 +158,7 @@ async def _count_the_day(tx: Tx, claimed: Sequence[Originating]) -> None:
     for (tenant, day), count in Counter(
         (each.call.tenant, day_of(each.call.originated_at)) for each in claimed
     ).items():
-        counted = await tx.conn.execute(
-            sa.update(tenant_day)
-            .where(tenant_day.c.tenant == tenant, tenant_day.c.day == day)
-            .values(calls=tenant_day.c.calls + count)
-        )
+        counted = await tx.conn.execute(_COUNT_THE_DAY, {"whose": tenant, "which": day, "more": count})
         if counted.rowcount == 0:
             await tx.conn.execute(sa.insert(tenant_day).values(tenant=tenant, day=day, calls=count))
 
@@ -114,26 +174,21 @@ def day_of(moment: datetime) -> str:
     return moment.astimezone(UTC).date().isoformat()
 
 
-async def _claim(tx: Tx, originating: Sequence[Originating]) -> list[Originating]:
-    by_contact = {each.contact.id: each for each in originating}
-    taken: set[int] = set()
+async def _claim(tx: Tx, originating: Sequence[Originating]) -> tuple[list[Originating], list[int]]:
+    """Take the contacts that are still to be dialled; returns the calls, and who of them was promised a callback."""
+    # A contact that was fetched twice (its campaign paused and resumed meanwhile) has one call all the same.
+    by_contact: dict[int, Originating] = {}
+    for each in originating:
+        by_contact.setdefault(each.contact.id, each)
+    taken: list[Originating] = []
+    promised: list[int] = []
+    now = to_micros(tx.clock.wall())
     for ids in _chunks(list(by_contact)):
-        # The contact is theirs only where it is still pending and its campaign still active.
-        active = sa.select(campaign.c.id).where(
-            campaign.c.id == contact.c.campaign_id, campaign.c.status == CampaignStatus.ACTIVE, campaign.c.visible
-        )
-        rows = await tx.conn.execute(
-            sa.update(contact)
-            .where(contact.c.id.in_(ids), contact.c.status == ContactStatus.PENDING, sa.exists(active))
-            .values(
-                status=ContactStatus.ORIGINATED.value,
-                attempts=contact.c.attempts + 1,
-                updated_at=next(iter(by_contact.values())).event.at,
-            )
-            .returning(contact.c.id)
-        )
-        taken.update(rows.scalars())
-    return [each for each in originating if each.contact.id in taken]
+        values = {"keys": ids, "now": now, "updated_at": originating[0].event.at}
+        ranks = {row.id: row.rank for row in await tx.conn.execute(_CLAIM, values)}
+        taken += [by_contact[contact_id] for contact_id in ids if contact_id in ranks]
+        promised += [contact_id for contact_id, rank in ranks.items() if rank == CALLBACK_RANK]
+    return taken, promised
 
 
 async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
@@ -154,6 +209,8 @@ async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
             tx.emit(each.event)
     if calls:
         await tx.conn.execute(_UPDATE_CALL, [{"key": key, **_call_state(each)} for key, each in calls.items()])
+    if unkept := [key for key, each in contacts.items() if each.callback and each.status is ContactStatus.PENDING]:
+        await callbacks.restore(tx, unkept)
     if contacts:
         await tx.conn.execute(_UPDATE_CONTACT, [{"key": key, **_contact_state(each)} for key, each in contacts.items()])
     await _cancel_returned(tx, [each for each in contacts.values() if each.status is ContactStatus.PENDING])
@@ -172,38 +229,22 @@ async def _cancel_returned(tx: Tx, returned: Sequence[Contact]) -> None:
 
 async def write_stats(tx: Tx) -> None:
     """Add the batch's changes to the campaigns' counters."""
-    for campaign_id, delta in tx.deltas.items():
-        changes = {name: campaign_stats.c[name] + count for name, count in delta.columns.items() if count}
-        if changes:
-            await tx.conn.execute(
-                sa.update(campaign_stats).where(campaign_stats.c.campaign_id == campaign_id).values(changes)
-            )
+    changes = [
+        {"key": campaign_id, **{f"add_{name}": delta.columns[name] for name in _COUNTERS}}
+        for campaign_id, delta in sorted(tx.deltas.items())
+        if any(delta.columns.values())
+    ]
+    if changes:
+        await tx.conn.execute(_ADD_TO_STATS, changes)
 
 
 async def finish_campaigns(tx: Tx) -> None:
     """Complete the touched campaigns that have nothing left: no contact waiting or in flight, no upload under way."""
     if not tx.touched:
         return
-    left = sa.select(campaign_stats.c.pending + campaign_stats.c.originated + campaign_stats.c.connected).where(
-        campaign_stats.c.campaign_id == campaign.c.id
-    )
-    staging = sa.select(contact_import.c.id).where(
-        contact_import.c.campaign_id == campaign.c.id, contact_import.c.published_at.is_(None)
-    )
     now = tx.clock.wall()
     for ids in _chunks(sorted(tx.touched)):
-        rows = await tx.conn.execute(
-            sa.update(campaign)
-            .where(
-                campaign.c.id.in_(ids),
-                campaign.c.status == CampaignStatus.ACTIVE,
-                sa.not_(campaign.c.keep_open),
-                left.scalar_subquery() == 0,
-                sa.not_(sa.exists(staging)),
-            )
-            .values(status=CampaignStatus.COMPLETED.value, completed_at=now)
-            .returning(campaign.c.id)
-        )
+        rows = await tx.conn.execute(_FINISH, {"keys": ids, "completed_at": now})
         for campaign_id in sorted(rows.scalars()):
             tx.ends.append(CampaignEnd(campaign_id, CampaignStatus.COMPLETED, now))
             tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, CampaignStatus.COMPLETED.value, now))
@@ -212,7 +253,7 @@ async def finish_campaigns(tx: Tx) -> None:
 async def write_events(tx: Tx, events: Sequence[Event]) -> None:
     """Write the batch's events under their numbers."""
     if events:
-        await tx.conn.execute(sa.insert(event), [_event_row(each) for each in events])
+        await tx.conn.execute(_INSERT_EVENT, [_event_row(each) for each in events])
 
 
 def _chunks(ids: list[int]) -> Iterable[list[int]]:
@@ -264,7 +305,7 @@ def _contact_state(each: Contact) -> dict[str, Any]:
         "last_outcome": each.last_outcome and each.last_outcome.value,
         "due_at": to_micros(each.next_attempt_at) if each.next_attempt_at is not None else 0,
         # A promise is kept by its call: what follows, a retry too, is dialled in its turn.
-        "rank": each.priority,
+        "rank": CALLBACK_RANK if each.callback else each.priority,
         "updated_at": each.updated_at,
     }
 

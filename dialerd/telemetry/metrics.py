@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
 
 from dialerd import __version__
 
@@ -26,6 +28,8 @@ class Metrics:
         self.before_render: list[Callable[[], None]] = []
         """Set what is read off when it is asked for, and not each time that it changes."""
         self._gauge("build_info", "The version that runs; always 1.", "version").labels(__version__).set(1)
+        self._links: dict[str, Callable[[], Mapping[str, int]]] = {}
+        self.registry.register(_LinkCounters(self._links))
         self._calls()
         self._pbx()
         self._store()
@@ -33,7 +37,6 @@ class Metrics:
 
     def _calls(self) -> None:
         self.calls = self._counter("calls", "Calls that ended, by how.", "outcome", "trunk", "pbx")
-        self.calls_in_flight = self._gauge("calls_in_flight", "Calls from their journal entry to their end.", "trunk")
         self.slots_used = self._gauge("slots_used", "Call slots in use. Level: trunk, pbx, tenant.", "level", "name")
         self.slots_limit = self._gauge("slots_limit", "Call slots allowed. Level: trunk, pbx, tenant.", "level", "name")
         self.dispatch_delay = self._histogram(
@@ -49,14 +52,10 @@ class Metrics:
             "originates", "Orders to a PBX. Result: accepted, refused or in_doubt.", "pbx", "result"
         )
         self.pbx_events = self._counter("pbx_events", "Events from a PBX that concern calls of ours.", "pbx", "event")
-        self.pbx_events_dropped = self._counter(
-            "pbx_events_dropped", "Messages from a PBX that were dropped.", "pbx", "reason"
-        )
         self.pbx_events_unknown = self._counter(
             "pbx_events_unknown", "Events and channels of calls that are not in flight here.", "pbx"
         )
         self.pbx_link_up = self._gauge("pbx_link_up", "1 while the control link is up and logged in.", "pbx")
-        self.pbx_reconnects = self._counter("pbx_reconnects", "Times that a lost control link came back.", "pbx")
 
     def _store(self) -> None:
         self.commit_seconds = self._histogram("commit_seconds", "Duration of one group commit of the journal.", _DELAYS)
@@ -78,6 +77,10 @@ class Metrics:
         method = method if method in _METHODS else "other"
         self.api_seconds.labels(route or "unmatched", method, str(status)).observe(seconds)
 
+    def watch_link(self, pbx: str, counters: Callable[[], Mapping[str, int]]) -> None:
+        """Show what a PBX's driver counts by itself, by name; asked whenever the metrics are read."""
+        self._links[pbx] = counters
+
     def render(self) -> bytes:
         """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""
         for measure in self.before_render:
@@ -92,3 +95,18 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, text, labels, namespace="dialerd", registry=self.registry, buckets=buckets)
+
+
+class _LinkCounters(Collector):
+    """What the drivers count: connections, late answers, messages that make no sense."""
+
+    def __init__(self, links: Mapping[str, Callable[[], Mapping[str, int]]]) -> None:
+        self._links = links
+
+    def collect(self) -> Iterator[Metric]:
+        """Ask every driver."""
+        family = CounterMetricFamily("dialerd_pbx_link", "What a PBX's driver counts.", labels=("pbx", "what"))
+        for pbx, counters in self._links.items():
+            for what, count in counters().items():
+                family.add_metric((pbx, what), count)
+        yield family

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -67,7 +68,7 @@ def check_one_at_a_time(calls: Iterable[Json]) -> None:
     for attempts in by_contact.values():
         attempts.sort(key=lambda call: int(call["attempt"]))
         assert [call["attempt"] for call in attempts] == list(range(1, len(attempts) + 1))
-        for earlier, later in zip(attempts, attempts[1:], strict=False):
+        for earlier, later in itertools.pairwise(attempts):
             assert earlier["ended_at"] is not None
             assert seconds(earlier["ended_at"]) <= seconds(later["originated_at"])
 

@@ -11,7 +11,6 @@ from tests.integration.client import Api
 from tests.integration.daemon import Daemon, Stock, TrunkLimits, configuration
 from tests.lab.lab import Lab
 
-
 UNREACHABLE_SECONDS = 15.0
 
 

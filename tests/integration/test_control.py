@@ -36,7 +36,7 @@ async def _contacts_by_status(api: Api, campaign_id: str) -> dict[str, int]:
 
 
 async def test_pause_stops_new_calls_at_once_and_resume_goes_on(lab: Lab, tmp_path: Path, stock: Stock) -> None:
-    """With half of the calls ringing and half talking; the stream is followed by two, one of whom leaves all the time."""
+    """With half of the calls ringing and half talking; of two who follow the stream one leaves again and again."""
     numbers, chance = Numbers(204), stream("pause")
     rows = [{"phone_number": numbers.next("03" if index % 2 else "06")} for index in range(60)]
     # Fast, so that calls are committed and on their way whenever the pause comes.

@@ -159,7 +159,10 @@ class Lab:
             environment={"HOME": str(self.run)},
         )
         self._record(name, process)
-        _await_options(port, process, name, self._messages(name).with_suffix(".errors"))
+        if not _answers(port, process):
+            raise LabError(
+                f"the far end {name} does not answer on port {port} ({process.exit_code}):\n{self._last_words(name)}"
+            )
 
     def stop_far_end(self, name: str) -> None:
         """Let a far end vanish: nobody listens on its port afterwards."""
@@ -231,12 +234,13 @@ class Lab:
     def ledger_when(self, wanted: Callable[[Ledger], bool], *names: str, seconds: float = _LEDGER_SECONDS) -> Ledger:
         """Read the ledger as soon as it is as wanted: Asterisk tells of a hangup before the BYE is out."""
         deadline = _clock.mono() + seconds
-        pacer = self._up.processes[(names or FAR_ENDS)[0]]
+        first = (names or FAR_ENDS)[0]
+        pacer = self._up.processes[first]
         while not wanted(ledger := self.ledger(*names)):
             if _clock.mono() > deadline:
                 raise LabError(f"the ledger is not as wanted after {seconds:.0f} s: {list(ledger)[-5:]}")
             if pacer.ended_within(_LEDGER_PACE_SECONDS):
-                raise LabError("the far end died")
+                raise LabError(f"the far end {first} died ({pacer.exit_code}):\n{self._last_words(first)}")
         return ledger
 
     def versions(self) -> dict[str, str]:
@@ -262,6 +266,15 @@ class Lab:
 
     def _messages(self, name: str) -> Path:
         return self.run / f"log/{name}.messages"
+
+    def _last_words(self, name: str) -> str:
+        log = self._messages(name)
+        words = [
+            each.read_text(errors="replace")[-1000:]
+            for each in (log.with_suffix(".stdout"), log.with_suffix(".errors"))
+            if each.exists()
+        ]
+        return "\n".join(words) or "it left no word"
 
     def _record(self, name: str, process: Process) -> None:
         self._up.processes[name] = process
@@ -351,7 +364,7 @@ def _tear_down(claim: _Claim) -> None:
     (claim.run / _STATE).unlink(missing_ok=True)
 
 
-def _await_options(port: int, process: Process, name: str, complaints: Path) -> None:
+def _answers(port: int, process: Process) -> bool:
     """Ask a far end by OPTIONS until it answers, as a trunk's qualification does."""
     deadline = _clock.mono() + _FAR_END_SECONDS
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -368,15 +381,11 @@ def _await_options(port: int, process: Process, name: str, complaints: Path) -> 
             try:
                 probe.send(request)
                 if probe.recv(4096).startswith(b"SIP/2.0 200"):
-                    return
+                    return True
             except TimeoutError:
                 continue
             except ConnectionRefusedError:
                 # Not listening yet: a moment later it does, or it is dead.
                 if process.ended_within(0.05):
                     break
-    raise LabError(f"the far end {name} does not answer on port {port}:\n{_tail(complaints)}")
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-1000:] if log.exists() else "it left no word"
+    return False

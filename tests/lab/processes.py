@@ -37,6 +37,12 @@ class Process:
             return False
         return _birth(self.pid) == self.born
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, as subprocess counts (a negative signal number); None while it lives, or where nobody knows."""
+        child = _children.get(self)
+        return None if child is None else child.poll()
+
     def stop(self, first: signal.Signals, patience: float) -> None:
         """Ask it to end, wait ``patience`` seconds, then kill it. Harmless where it is dead."""
         for signal_number in (first, signal.SIGKILL):

@@ -57,7 +57,8 @@ trunks = ["a", "b"]
 """
 
 
-_MAY_END = frozenset({EventKind.CAMPAIGN, EventKind.COMPLETED, EventKind.FAILED, EventKind.CANCELLED})
+_CAMPAIGN_ENDS = frozenset({EventKind.CAMPAIGN})
+_CALL_ENDS = frozenset({EventKind.COMPLETED, EventKind.FAILED})
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,18 @@ class House:
     async def ended(self, campaign_id: int) -> None:
         """Wait until a campaign has ended and its calls too."""
         with self.daemon.feed.follow(campaign_id) as subscription:
-            while not await self._is_over(campaign_id):
-                while not any(event.draft.kind in _MAY_END for event in await subscription.next()):
+            while awaited := await self._what_may_end(campaign_id):
+                while not any(event.draft.kind in awaited for event in await subscription.next()):
                     pass
 
-    async def _is_over(self, campaign_id: int) -> bool:
+    async def _what_may_end(self, campaign_id: int) -> frozenset[EventKind]:
+        """The events of which one must come before a campaign and its calls can be over; none: they are."""
         async with self.daemon.store.read() as conn:
             found = (await campaigns.get_many(conn, [campaign_id]))[campaign_id][0]
             stats = (await campaigns.stats(conn, [campaign_id]))[campaign_id]
-        return found.status in FINISHED and not stats.in_flight
+        if found.status not in FINISHED:
+            return _CAMPAIGN_ENDS
+        return _CALL_ENDS if stats.in_flight else frozenset()
 
     async def contacts(self, campaign_id: int) -> list[Contact]:
         """All contacts of a campaign."""

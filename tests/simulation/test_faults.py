@@ -22,7 +22,9 @@ QUICK = SimulatedSettings(
     ring_seconds=(0.5, 2.0),
     talk_seconds=(2.0, 12.0),
 )
-SOON: dict[str, Any] = {"retry": {"busy": {"delay_seconds": 5}, "no_answer": {"delay_seconds": 5}, "interrupted": {"delay_seconds": 5}}}
+SOON: dict[str, Any] = {
+    "retry": {"busy": {"delay_seconds": 5}, "no_answer": {"delay_seconds": 5}, "interrupted": {"delay_seconds": 5}}
+}
 
 
 async def _laws(house: House, campaign_id: int) -> None:

@@ -188,6 +188,13 @@ def test_what_clients_invent_makes_no_labels(metrics: Metrics) -> None:
     }
 
 
+def test_what_a_driver_counts_is_read_when_it_is_asked_for(metrics: Metrics) -> None:
+    counters = {"connects": 1}
+    metrics.watch_link("main", lambda: counters)
+    counters["connects"] += 1
+    assert b'dialerd_pbx_link_total{pbx="main",what="connects"} 2.0' in metrics.render()
+
+
 def test_no_metric_has_ids_for_labels(metrics: Metrics) -> None:
     allowed = {"outcome", "trunk", "pbx", "level", "name", "result", "event", "reason", "what", "version"}
     allowed |= {"route", "method", "status"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +383,15 @@ async def test_clean_up_removes_what_a_restart_cut_short(bench: Bench) -> None:
         assert await campaigns.standing(conn, deleted) == (CampaignStatus.CANCELLED, False)
     await fresh.clean_up()
     assert await bench.rows() == before
+
+
+@pytest.mark.parametrize("count", [4, 2 * STEP])
+async def test_numbers_outside_the_tenants_prefixes_are_invalid(bench: Bench, count: int) -> None:
+    tenant = replace(TENANT, allowed_prefixes=("+1202", "+4420"))
+    rows = [*numbers(count), "+19005550100,toll", "+442079460000,abroad"]
+    report = await bench.uploads.add(bench.campaign_id, tenant, bench.csv(*rows))
+    assert (report.added, report.invalid) == (count + 1, 1)
+    (error,) = report.errors
+    assert (error.row, error.column, error.value) == (count + 2, "phone_number", "+19005550100")
+    assert error.code == "prefix_not_allowed"
+    assert "+19005550100" not in await bench.visible()

@@ -12,8 +12,11 @@ from typing import Any
 
 import aiohttp
 
+from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Limits
-from dialerd.api.server import ApiServer, build_app
+from dialerd.api.routes import AnyRoute
+from dialerd.api.server import ApiServer, all_routes, build_app
+from dialerd.api.streams import Streams
 from dialerd.clock import SystemClock, show_id
 from dialerd.config import parse
 from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
@@ -38,6 +41,11 @@ max_channels = 100
 [trunk.a]
 pbx = "main"
 dial = "PJSIP/{{number}}@a"
+max_calls_per_second = 100
+max_channels = 100
+[trunk.spare]
+pbx = "main"
+dial = "PJSIP/{{number}}@spare"
 max_calls_per_second = 100
 max_channels = 100
 [tenant.one]
@@ -221,16 +229,25 @@ class House:
             originated_at=self.clock.wall(),
         )
 
+    def routes(self) -> tuple[AnyRoute, ...]:
+        """Every route that is served."""
+        api = self.daemon.api
+        door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
+        return all_routes(Streams(api.store, api.feed, api.metrics, api.clock, api.limits), door)
+
     def nobody(self) -> str:
         """An id that nothing has."""
         return show_id(self.clock.number())
 
 
 @contextlib.asynccontextmanager
-async def open_house(template: Template, folder: Path, limits: Limits | None = None) -> AsyncIterator[House]:
-    """Run a daemon on a copy of the template, and serve its API."""
+async def open_house(
+    template: Template, folder: Path, limits: Limits | None = None, *, fresh: bool = True
+) -> AsyncIterator[House]:
+    """Run a daemon on a copy of the template, or (``fresh`` false) on what the one before left; serve its API."""
     path = folder / "dialerd.db"
-    shutil.copy(template.path, path)
+    if fresh:
+        shutil.copy(template.path, path)
     config = parse(TOML.format(store=path), {}, folder / "dialerd.toml", Path.read_text)
     daemon = Daemon(config, SystemClock(), Metrics(), {"main": SilentDriver()})
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
