@@ -42,7 +42,8 @@ fast-tests: $(DEV)
 	@$(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@$(BIN)/pytest
+	@$(BIN)/pytest -q -n 2 -m "not lab"
+	@$(BIN)/pytest -m lab
 
 lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialled number; LAB_ASTERISK=16 the older one
 	@$(BIN)/python -m tests.lab up --version $(LAB_ASTERISK)

@@ -27,6 +27,11 @@ SOON: dict[str, Any] = {
 }
 
 
+def seeds(count: int) -> list[object]:
+    """So many seeds: the first for every check, all of them for the whole test run."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(count)]
+
+
 async def _laws(house: House, campaign_id: int) -> None:
     placed, listed = await house.calls(campaign_id), await house.contacts(campaign_id)
     laws.each_attempt_at_most_once(house.pbx, placed)
@@ -39,7 +44,7 @@ async def _laws(house: House, campaign_id: int) -> None:
     laws.never_faster(house.pbx.ledger.sends(), int(house.size.rate))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(6))
 def test_a_daemon_killed_again_and_again_dials_nobody_twice(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
@@ -55,7 +60,7 @@ def test_a_daemon_killed_again_and_again_dials_nobody_twice(virtual: Virtual, tm
     virtual(main, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_a_link_that_comes_and_goes(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
@@ -72,7 +77,7 @@ def test_a_link_that_comes_and_goes(virtual: Virtual, tmp_path: Path, seed: int)
     virtual(main, seed=seed)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_events_lost_late_and_twice_and_orders_in_doubt(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         faulty = SimulatedSettings(
