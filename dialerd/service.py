@@ -16,6 +16,7 @@ from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, PbxConfig
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, CampaignStatus, Tenant
+from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.dispatcher import Dispatcher, Limits
@@ -89,6 +90,7 @@ class Daemon:
         self.api = Api(
             store=self.store,
             control=self.control,
+            callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
             exclusions=Exclusions(self.store, clock, self._intake_options),
             feed=self.feed,
             tenants=self._tenants,

@@ -10,6 +10,7 @@ from aiohttp import web
 from dialerd.api.problems import Code, refuse
 from dialerd.clock import Clock, read_id
 from dialerd.core.model import Tenant
+from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.feed import Feed
@@ -56,6 +57,7 @@ class Api:
 
     store: Store
     control: Control
+    callbacks: Callbacks
     exclusions: Exclusions
     feed: Feed
     tenants: Tenants

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Self
 
 from aiohttp import web
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dialerd.api.bodies import JSON, JsonBody, NoBody, expect_media, spooled
 from dialerd.api.contacts import RowErrorOut
@@ -27,6 +27,13 @@ from dialerd.store.keys import Role
 
 class DoNotCallIn(In):
     """One number, or many; exactly one of both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["phone_number"]}, {"required": ["numbers"]}],
+            "examples": [{"phone_number": "+12025550143", "note": "asked by letter"}],
+        }
+    )
 
     phone_number: str | None = None
     numbers: Annotated[list[str], Field(min_length=1)] | None = None

@@ -7,7 +7,7 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from dialerd.api import agents, calls, campaigns, contacts, do_not_call, docs, operations, tenants, trunks
+from dialerd.api import agents, callbacks, calls, campaigns, contacts, do_not_call, docs, operations, tenants, trunks
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
@@ -31,6 +31,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
     return (
         *campaigns.ROUTES,
         *contacts.ROUTES,
+        *callbacks.ROUTES,
         *EventsResource(streams).routes(),
         *calls.ROUTES,
         *agents.ROUTES,

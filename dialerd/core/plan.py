@@ -22,6 +22,9 @@ HORIZON = 0.02
 """Seconds ahead for which calls are planned: the journal's commit happens while their moment comes."""
 _AFTER = 0.001
 """Seconds by which a wake comes late rather than early: waking in vain at the very edge would repeat without end."""
+_STALE = timedelta(seconds=1)
+"""Whoever fell due so long ago and is not at hand may come before what is, for that was fetched earlier."""
+_FETCHING = "due contacts are being fetched"
 PATIENCE = 10.0
 """Seconds after which a campaign that waits only for others' calls to end has what it needs kept for it."""
 
@@ -235,6 +238,10 @@ class _Round:
             self._wake_at(view.next_due)
         elif view.next_due is not None:
             self._hungry[view.campaign.id] = None
+            if self._now.wall - view.next_due > _STALE:
+                # As when the calling hours begin: somebody who fell due meanwhile may come before all at hand.
+                self._reasons[view.campaign.id] = Reason("contacts", "contact", False, _FETCHING)
+                return False
         if lane.contact is None:
             # Asked before the limits: a campaign out of contacts at hand wants more even while its slots are full.
             self._hungry[view.campaign.id] = None
@@ -500,7 +507,7 @@ def _block_reason(book: Book, block: Block, now: Moment) -> Reason:
 
 def _no_contacts(view: CampaignView, now: Moment) -> Reason:
     if view.loading or (view.next_due is not None and view.next_due <= now.wall):
-        return Reason("contacts", "contact", False, "due contacts are being fetched")
+        return Reason("contacts", "contact", False, _FETCHING)
     if view.next_due is not None:
         detail = "every pending contact waits for its time"
         if view.campaign.settings.contact_timezone == "number":

@@ -243,7 +243,8 @@ class Shares:
         """Note that one of those who wait was served."""
         marks, floor = self._marks.setdefault(holder, {}), self._floor.get(holder, 0.0)
         raised = {each: max(marks.get(each, floor), floor) for each in waiting}
-        self._floor[holder] = min(raised.values(), default=floor)
+        raised[owner] = raised.get(owner, floor) + 1.0 / weight
+        # Taken after the service: ever new owners, each served once, would keep it down and all others waiting.
+        self._floor[holder] = min(raised.values())
         # Only those who wait keep a mark: the table stays as small as the crowd.
-        raised[owner] = raised.get(owner, self._floor[holder]) + 1.0 / weight
         self._marks[holder] = raised

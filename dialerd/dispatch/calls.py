@@ -257,6 +257,8 @@ class Calls:
             outcomes=settlement.outcomes,
             last_outcome=verdict.outcome,
             next_attempt_at=settlement.next_attempt_at,
+            # A promise is kept by a call, and not by one that we took back before it left.
+            callback=live.contact.callback and never_sent and verdict.outcome is Outcome.CANCELLED,
         )
         self._move(live, settlement.event, _EVENT_OF[settlement.event], at)
         del self._live[live.call.id]

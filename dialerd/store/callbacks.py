@@ -97,7 +97,7 @@ async def pending_of(conn: AsyncConnection, contact_id: int) -> list[Callback]:
 async def page(
     conn: AsyncConnection, campaign_id: int, *, limit: int, offset: int, after: int | None = None
 ) -> tuple[list[Callback], int]:
-    """A page of a campaign's pending promises, soonest first (none after one that never was), and how many there are."""
+    """A page of a campaign's pending promises, soonest first (none after one that never was), and their count."""
     where = [callback.c.campaign_id == campaign_id, callback.c.status == CallbackStatus.PENDING.value]
     total = await conn.scalar(sa.select(sa.func.count()).select_from(callback).where(*where))
     if after is not None:

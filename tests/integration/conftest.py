@@ -33,9 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("lab")
 
 
-@pytest.fixture(scope="session", params=_versions(), ids=lambda version: f"asterisk{version}")
+@pytest.fixture(scope="package", params=_versions(), ids=lambda version: f"asterisk{version}")
 def running_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A lab that is up for the whole session; pytest runs all tests of one version before the next comes up."""
+    """A lab that is up for all tests of this package; those of one version run before the next version comes up."""
     with Lab(request.param) as lab:
         yield lab
 

@@ -107,7 +107,7 @@ class Asterisk:
             process = spawn(
                 [str(self.launcher), "-f"],
                 folder=self.run,
-                output=self.run / "log/stdout",
+                output=self.run / "log/asterisk.stdout",
                 environment={"HOME": str(self.run), "NOTIFY_SOCKET": readiness.address},
             )
             self._await(readiness, process)
@@ -141,7 +141,7 @@ class Asterisk:
         )
 
     def _last_words(self) -> str:
-        logs = [self.run / "log/stdout", self.run / "log/messages"]
+        logs = [self.run / "log/asterisk.stdout", self.run / "log/messages"]
         return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs if log.exists())
 
 

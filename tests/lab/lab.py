@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 import socket
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
@@ -17,17 +14,15 @@ from tests.lab import far_end
 from tests.lab.ami import Ami
 from tests.lab.asterisk import DIALERD_SECRET, FULL_SECRET, Asterisk
 from tests.lab.ledger import FarCall, Ledger
-from tests.lab.packages import HERE, SUITES, LabError, fetch, locked, require_tools
-from tests.lab.ports import BLOCKS, HOST, Ports, block
+from tests.lab.packages import SUITES, LabError, fetch, require_tools
+from tests.lab.places import ASTERISK, RUNS, Place, read_place, take_place, tear_down
+from tests.lab.ports import HOST, Ports, block
 from tests.lab.processes import Process, spawn
 
-RUNS = HERE / "run"
 SHELL = "shell"
 """The name of the lab that ``make lab`` starts: it has the usual ports and outlives its starter."""
 
 FAR_ENDS = ("trunk", "trunk2", "agents")
-_ASTERISK = "asterisk"
-_STATE = "lab.json"
 _FAR_END_SECONDS = 10.0
 _REACHABLE_SECONDS = 20.0
 _SETTLE_SECONDS = 10.0
@@ -68,22 +63,23 @@ class Lab:
             raise LabError(f"the lab has Asterisk {' and '.join(SUITES)}, not {version!r}")
         self.version = version
         self._name = name
-        self._claim: _Claim | None = None
+        self._place: Place | None = None
         self._asterisk: Asterisk | None = None
+        self._stopped: set[str] = set()
 
     @classmethod
     def running(cls, name: str = SHELL) -> Lab | None:
         """Find a lab that is up, started by this process or another; None where there is none."""
-        claim = _read_claim(RUNS / name)
-        if claim is None or not any(process.alive for process in claim.processes.values()):
+        place = read_place(RUNS / name)
+        if place is None or not any(process.alive for process in place.processes.values()):
             return None
-        lab = cls(claim.version, name=name)
-        lab._attach(claim)
+        lab = cls(place.version, name=name)
+        lab._attach(place)
         return lab
 
-    def _attach(self, claim: _Claim) -> None:
-        self._claim = claim
-        self._asterisk = Asterisk(fetch(claim.version), claim.run, claim.sockets, block(claim.block))
+    def _attach(self, place: Place) -> None:
+        self._place = place
+        self._asterisk = Asterisk(fetch(place.version), place.run, place.sockets, block(place.block))
 
     def __enter__(self) -> Lab:
         self.up()
@@ -107,43 +103,45 @@ class Lab:
         """Start everything and wait until the qualified trunks are reachable."""
         require_tools()
         root = fetch(self.version)
-        self._claim = _claim(self.version, self._name)
+        self._place = take_place(self.version, self._name)
         try:
-            self._asterisk = Asterisk(root, self._claim.run, self._claim.sockets, self.ports)
+            self._asterisk = Asterisk(root, self._place.run, self._place.sockets, self.ports)
             self._asterisk.prepare()
             (self.run / "far_end.xml").write_text(far_end.scenario())
             for name in FAR_ENDS:
                 self.start_far_end(name)
             self.start_asterisk()
             if self._name is not None:
-                self._claim.owner = None
-                self._claim.write()
+                self._place.owner = None
+                self._place.write()
         except BaseException:
             self.down()
             raise
 
     def down(self) -> None:
         """Stop everything; logs and messages stay until the place is used again. Harmless when it is down."""
-        if self._claim is not None:
-            _tear_down(self._claim)
-            self._claim = None
+        if self._place is not None:
+            tear_down(self._place)
+            self._place = None
 
     def start_asterisk(self) -> None:
         """Start Asterisk, and wait until it takes calls and sees its trunks."""
-        self._record(_ASTERISK, self._pbx.start())
+        self._record(ASTERISK, self._pbx.start())
         self.await_reachable(FAR_ENDS)
 
     def kill_asterisk(self) -> None:
         """Let Asterisk die without a word, as by a power cut."""
-        self._up.processes[_ASTERISK].stop(signal.SIGKILL, _STOP_SECONDS)
+        self._stopped.add(ASTERISK)
+        self._up.processes[ASTERISK].stop(signal.SIGKILL, _STOP_SECONDS)
 
     def stop_asterisk(self) -> None:
         """Stop Asterisk in good order (SIGTERM)."""
-        self._pbx.stop(self._up.processes[_ASTERISK])
+        self._stopped.add(ASTERISK)
+        self._pbx.stop(self._up.processes[ASTERISK])
 
     def restart_asterisk(self) -> None:
         """Run ``core restart now``, and wait until Asterisk takes calls again and sees its trunks."""
-        self._pbx.restart(self._up.processes[_ASTERISK])
+        self._pbx.restart(self._up.processes[ASTERISK])
         self.await_reachable(FAR_ENDS)
 
     def start_far_end(self, name: str) -> None:
@@ -166,6 +164,7 @@ class Lab:
 
     def stop_far_end(self, name: str) -> None:
         """Let a far end vanish: nobody listens on its port afterwards."""
+        self._stopped.add(name)
         self._up.processes[name].stop(signal.SIGKILL, _STOP_SECONDS)
 
     def cli(self, command: str) -> str:
@@ -206,12 +205,29 @@ class Lab:
         return any(detail["Status"] == "Reachable" for detail in told)
 
     def settle(self) -> None:
-        """Make the lab as good as new after a test: what was stopped runs again, and no channel lives."""
+        """Make the lab as good as new after a test: what was stopped runs again, and no channel lives.
+
+        LabError, after all is put right, where something had died that nobody stopped: the test's result is void.
+        """
+        died = [
+            f"{name} died ({process.exit_code}): {self._last_words(name)}"
+            for name, process in self.processes.items()
+            if not process.alive and name not in self._stopped
+        ]
+        self._revive()
+        self._hang_up_all()
+        self.await_reachable(FAR_ENDS)
+        if died:
+            raise LabError("\n".join(died))
+
+    def _revive(self) -> None:
         for name in FAR_ENDS:
             if not self._up.processes[name].alive:
                 self.start_far_end(name)
-        if not self._up.processes[_ASTERISK].alive:
+        if not self._up.processes[ASTERISK].alive:
             self.start_asterisk()
+
+    def _hang_up_all(self) -> None:
         with self.ami() as ami:
             # Heard from here on: a channel that ends while we count still sends its Hangup.
             live = ami.listing("CoreShowChannels", {}, "CoreShowChannel", "CoreShowChannelsComplete")
@@ -222,7 +238,6 @@ class Lab:
             gone = {event["Uniqueid"] for event in ami.events if event["Event"] == "Hangup"}
             while waiting - gone:
                 gone.add(ami.next_event(("Hangup",), deadline - _clock.mono())["Uniqueid"])
-        self.await_reachable(FAR_ENDS)
 
     def ledger(self, *names: str) -> Ledger:
         """Read what the far ends saw so far; all of them, or only the named ones."""
@@ -253,10 +268,10 @@ class Lab:
         return dict(self._up.processes)
 
     @property
-    def _up(self) -> _Claim:
-        if self._claim is None:
+    def _up(self) -> Place:
+        if self._place is None:
             raise LabError("the lab is not up")
-        return self._claim
+        return self._place
 
     @property
     def _pbx(self) -> Asterisk:
@@ -268,100 +283,14 @@ class Lab:
         return self.run / f"log/{name}.messages"
 
     def _last_words(self, name: str) -> str:
-        log = self._messages(name)
-        words = [
-            each.read_text(errors="replace")[-1000:]
-            for each in (log.with_suffix(".stdout"), log.with_suffix(".errors"))
-            if each.exists()
-        ]
+        logs = [self.run / f"log/{name}.{kind}" for kind in ("stdout", "errors")]
+        words = [log.read_text(errors="replace")[-1000:] for log in logs if log.exists()]
         return "\n".join(words) or "it left no word"
 
     def _record(self, name: str, process: Process) -> None:
+        self._stopped.discard(name)
         self._up.processes[name] = process
         self._up.write()
-
-
-@dataclass(slots=True)
-class _Claim:
-    """A block of ports and a run directory that belong to one lab, as recorded in its lab.json."""
-
-    version: str
-    block: int
-    run: Path
-    sockets: Path
-    """Sockets live in a short path: a Unix socket's may have 107 bytes at most."""
-    owner: Process | None
-    """The process whose end is the lab's end; None: it stays until it is taken down."""
-    processes: dict[str, Process]
-
-    def write(self) -> None:
-        state = {
-            "version": self.version,
-            "block": self.block,
-            "sockets": str(self.sockets),
-            "owner": asdict(self.owner) if self.owner else None,
-            "processes": {name: asdict(process) for name, process in self.processes.items()},
-        }
-        fresh = self.run / f"{_STATE}.new"
-        fresh.write_text(json.dumps(state, indent=1))
-        fresh.rename(self.run / _STATE)
-
-    @property
-    def alive(self) -> bool:
-        return self.owner.alive if self.owner else any(process.alive for process in self.processes.values())
-
-
-def _read_claim(run: Path) -> _Claim | None:
-    try:
-        state = json.loads((run / _STATE).read_text())
-    except FileNotFoundError:
-        return None
-    return _Claim(
-        version=state["version"],
-        block=state["block"],
-        run=run,
-        sockets=Path(state["sockets"]),
-        owner=Process(**state["owner"]) if state["owner"] else None,
-        processes={name: Process(**process) for name, process in state["processes"].items()},
-    )
-
-
-def _claim(version: str, name: str | None) -> _Claim:
-    """Take a free place, after clearing away what dead owners left behind."""
-    with locked("places"):
-        _clear_dead()
-        if name is not None:
-            return _take(version, 0, RUNS / name)
-        for number in range(1, BLOCKS):
-            if not (RUNS / str(number) / _STATE).exists() and block(number).free:
-                return _take(version, number, RUNS / str(number))
-    raise LabError(f"all {BLOCKS - 1} places for labs are taken; see {RUNS}")
-
-
-def _take(version: str, number: int, run: Path) -> _Claim:
-    if _read_claim(run) is not None:
-        raise LabError("a lab is up already: see `python -m tests.lab status`, or take it down first")
-    if not block(number).free:
-        raise LabError(f"somebody else listens on a port that the lab needs: {block(number).as_dict()}")
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir(parents=True)
-    claim = _Claim(version, number, run, Path(tempfile.mkdtemp(prefix="dialerd-lab-")), Process.current(), {})
-    claim.write()
-    return claim
-
-
-def _clear_dead() -> None:
-    for state in RUNS.glob(f"*/{_STATE}"):
-        claim = _read_claim(state.parent)
-        if claim is not None and not claim.alive:
-            _tear_down(claim)
-
-
-def _tear_down(claim: _Claim) -> None:
-    for name, process in sorted(claim.processes.items()):
-        process.stop(signal.SIGTERM if name == _ASTERISK else signal.SIGKILL, _STOP_SECONDS)
-    shutil.rmtree(claim.sockets, ignore_errors=True)
-    (claim.run / _STATE).unlink(missing_ok=True)
 
 
 def _answers(port: int, process: Process) -> bool:

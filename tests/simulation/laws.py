@@ -63,6 +63,8 @@ def events_tell_the_way(told: Sequence[Event], listed: Sequence[Contact]) -> Non
         was, now = states[contact_id], ContactStatus(event.draft.status)
         if event.draft.kind is EventKind.RINGING:
             assert was == now == ContactStatus.ORIGINATED
+        elif event.draft.kind is EventKind.CALLBACK_SCHEDULED and was is ContactStatus.PENDING:
+            assert now is ContactStatus.PENDING
         else:
             assert any((was, step) in TRANSITIONS and TRANSITIONS[was, step] is now for step in ContactEvent), event
         states[contact_id] = now

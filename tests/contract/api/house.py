@@ -38,6 +38,14 @@ applications = ["Playback"]
 driver = "simulated"
 max_calls_per_second = 100
 max_channels = 100
+[pbx.main.simulated]
+by_number = true
+shares = {{ answer = 1.0 }}
+post_dial_seconds = [0.005, 0.02]
+ring_seconds = [0.005, 0.02]
+talk_seconds = [0.02, 0.1]
+trip_seconds = [0.0, 0.002]
+seed = 1
 [trunk.a]
 pbx = "main"
 dial = "PJSIP/{{number}}@a"
@@ -242,14 +250,17 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    template: Template, folder: Path, limits: Limits | None = None, *, fresh: bool = True
+    template: Template, folder: Path, limits: Limits | None = None, *, fresh: bool = True, dials: bool = False
 ) -> AsyncIterator[House]:
-    """Run a daemon on a copy of the template, or (``fresh`` false) on what the one before left; serve its API."""
+    """Run a daemon on a copy of the template, or (``fresh`` false) on what the one before left; serve its API.
+
+    ``dials``: its PBX is the simulated one, with callees in a hurry.
+    """
     path = folder / "dialerd.db"
     if fresh:
         shutil.copy(template.path, path)
     config = parse(TOML.format(store=path), {}, folder / "dialerd.toml", Path.read_text)
-    daemon = Daemon(config, SystemClock(), Metrics(), {"main": SilentDriver()})
+    daemon = Daemon(config, SystemClock(), Metrics(), None if dials else {"main": SilentDriver()})
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
     server = ApiServer(build_app(api))
     stop, up = asyncio.Event(), asyncio.Event()
