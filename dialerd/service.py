@@ -77,7 +77,7 @@ class Daemon:
             self.dispatcher,
             self._uploads,
             clock,
-            tenants=tenants,
+            trunks={trunk.id: trunk for trunk in config.trunks()},
             pbxs=tuple(self.drivers),
             background=self._background,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
 from aiohttp import web
@@ -14,9 +14,11 @@ from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits
 from dialerd.api.fields import Description, In, Name, control_characters, field_errors
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
-from dialerd.api.problems import unfit
+from dialerd.api.problems import AGENT_UNKNOWN, refuse, unfit
 from dialerd.api.strict_json import parse
 from dialerd.api.uploads import File, OnInvalid, form_upload
+from dialerd.clock import read_id
+from dialerd.core.model import Campaign
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.requests import Upload
@@ -97,6 +99,41 @@ CampaignForm = create_model(
 """For the OpenAPI document: what a form says is read by the same models as JSON is."""
 
 
+class CampaignPatch(In):
+    """What is to change; what is left out stays, each setting by itself. A setting that is null is taken away."""
+
+    name: Name | None = None
+    description: Description | None = None
+    agent_id: str | None = None
+    settings: CampaignSettings | None = None
+
+    @field_validator("name", "agent_id", "settings")
+    @classmethod
+    def _given(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("must not be null")
+        return value
+
+    def over(self, campaign: Campaign) -> Campaign:
+        """The campaign as it is to be. Raises Rejected: where only together its settings do not fit, among others."""
+        given = {name: getattr(self, name) for name in self.model_fields_set - {"settings", "agent_id"}}
+        if self.agent_id is not None:
+            if (agent_id := read_id(self.agent_id)) is None:
+                raise refuse(AGENT_UNKNOWN)
+            given["agent_id"] = agent_id
+        if self.settings is not None:
+            given["settings"] = settings_over(campaign.settings.to_json(), self.settings)
+        return replace(campaign, **given)
+
+
+def settings_over(known: Mapping[str, Any], given: CampaignSettings) -> CampaignSettings:
+    """Settings that were sent, over what is known. Raises Rejected where only together they do not fit."""
+    try:
+        return CampaignSettings.model_validate({**known, **given.model_dump(mode="json", exclude_unset=True)})
+    except ValidationError as error:
+        raise unfit(field_errors(error, prefix="settings")) from None
+
+
 @dataclass(frozen=True, slots=True)
 class NewCampaignRequest:
     """What was asked for, in either form."""
@@ -108,11 +145,7 @@ class NewCampaignRequest:
 
     def settings_over(self, defaults: Mapping[str, Any]) -> CampaignSettings:
         """The settings, over the tenant's defaults. Raises Rejected where only together they do not fit."""
-        given = self.campaign.settings.model_dump(mode="json", exclude_unset=True)
-        try:
-            return CampaignSettings.model_validate({**defaults, **given})
-        except ValidationError as error:
-            raise unfit(field_errors(error, prefix="settings")) from None
+        return settings_over(defaults, self.campaign.settings)
 
     def place_of(self, setting: str) -> str:
         """Where the client sent a setting."""

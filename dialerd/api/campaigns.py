@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from dialerd.api.bodies import JsonBody, NoBody
-from dialerd.api.campaign_forms import CampaignBody, CampaignIn, NewCampaignRequest
+from dialerd.api.campaign_forms import CampaignBody, CampaignIn, CampaignPatch, NewCampaignRequest
 from dialerd.api.contacts import ImportOut, render_report
 from dialerd.api.context import Request
 from dialerd.api.fields import In, NoQuery, Out
@@ -171,6 +172,16 @@ async def show(request: Request[NoQuery, None]) -> CampaignOut:
     return render(found, stats[campaign_id])
 
 
+async def change(request: Request[NoQuery, CampaignPatch]) -> CampaignOut:
+    """Change a campaign that is not finished; a running one obeys from its next call on."""
+    campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
+    try:
+        changed = await request.api.control.change(request.tenant, campaign_id, request.body.over)
+    except Rejected as rejected:
+        raise _under_settings(rejected) from None
+    return CampaignOut(**await _with_stats(request, changed))
+
+
 async def delete(request: Request[NoQuery, None]) -> None:
     """Delete a campaign that is not active."""
     campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
@@ -247,8 +258,16 @@ def _share(part: float, whole: int) -> float:
 
 def _named_as_sent(rejected: Rejected, body: NewCampaignRequest) -> Rejected:
     """Settings that do not fit the tenant are named where the client sent them."""
+    return _renamed(rejected, body.place_of)
+
+
+def _under_settings(rejected: Rejected) -> Rejected:
+    return _renamed(rejected, lambda name: f"settings.{name}")
+
+
+def _renamed(rejected: Rejected, place_of: Callable[[str], str]) -> Rejected:
     errors = [
-        FieldError(body.place_of(each.field), each.message) if each.field in CampaignSettings.model_fields else each
+        FieldError(place_of(each.field), each.message) if each.field in CampaignSettings.model_fields else each
         for each in rejected.errors
     ]
     if errors == list(rejected.errors):
@@ -273,6 +292,17 @@ ROUTES: tuple[AnyRoute, ...] = (
         (INVALID_REQUEST, INVALID_CSV, AGENT_UNKNOWN),
     ),
     Route("GET", _ONE, _VIEWER, show, NoQuery, _NOTHING, CampaignOut, 200, (CAMPAIGN_NOT_FOUND,)),
+    Route(
+        "PATCH",
+        _ONE,
+        _OPERATOR,
+        change,
+        NoQuery,
+        JsonBody(CampaignPatch),
+        CampaignOut,
+        200,
+        (INVALID_REQUEST, AGENT_UNKNOWN, CAMPAIGN_NOT_FOUND, CAMPAIGN_FINISHED),
+    ),
     Route("DELETE", _ONE, _OPERATOR, delete, NoQuery, _NOTHING, None, 204, (CAMPAIGN_NOT_FOUND, CAMPAIGN_ACTIVE)),
     Route(
         "POST",

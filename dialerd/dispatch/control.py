@@ -12,9 +12,10 @@ from dialerd.clock import Clock, Timer
 from dialerd.core import campaign as campaign_table
 from dialerd.core.campaign import FINISHED, CampaignEvent
 from dialerd.core.machine import IllegalTransition, step
-from dialerd.core.model import Agent, Campaign, CampaignStatus, Tenant
+from dialerd.core.model import Agent, Campaign, CampaignStatus, Tenant, Trunk
+from dialerd.dispatch.checks import agent_for, check_settings
 from dialerd.dispatch.dispatcher import Dispatcher
-from dialerd.dispatch.errors import FieldError, Rejected
+from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.requests import ImportReport, NewCampaign, Upload
 from dialerd.dispatch.uploads import Uploads
 from dialerd.store import agents, campaigns, contacts
@@ -63,7 +64,7 @@ class Control:
         uploads: Uploads,
         clock: Clock,
         *,
-        tenants: Mapping[str, Tenant],
+        trunks: Mapping[str, Trunk],
         pbxs: Sequence[str],
         background: Callable[[Awaitable[None]], object],
     ) -> None:
@@ -71,7 +72,7 @@ class Control:
         self._dispatcher = dispatcher
         self._uploads = uploads
         self._clock = clock
-        self._tenants = tenants
+        self._trunks = trunks
         self._pbxs = pbxs
         self._background = background
         self._expiries: dict[int, Timer] = {}
@@ -82,8 +83,9 @@ class Control:
         self, tenant: Tenant, new: NewCampaign, upload: Upload | None
     ) -> tuple[Campaign, ImportReport | None]:
         """Create a draft, with its contacts where there is an upload: both, or neither. Raises Rejected."""
-        agent = await self._agent_for(tenant, new.agent_id)
-        self._check_settings(tenant, new)
+        async with self._store.read() as conn:
+            agent = await agent_for(conn, tenant, new.agent_id)
+        check_settings(tenant, new.settings, self._trunks)
         made = Campaign(
             id=self._clock.number(),
             tenant=tenant.id,
@@ -107,6 +109,50 @@ class Control:
         # Should this fail, the hidden draft and its contacts are removed at the next start.
         await self._store.write(lambda tx: campaigns.set_visible(tx, made.id, visible=True))
         return made, report
+
+    async def change(self, tenant: Tenant, campaign_id: int, revise: Callable[[Campaign], Campaign]) -> Campaign:
+        """Change a campaign that is not finished; one that is active obeys from the next call on. Raises Rejected.
+
+        ``revise`` makes the new campaign of the one in the store; what it raises ends the change.
+        """
+
+        async def change(tx: Tx) -> tuple[Campaign, Agent]:
+            found = await self._found(tx, tenant.id, campaign_id)
+            if found.status in FINISHED:
+                raise _finished(found)
+            revised = revise(found)
+            agent = await agent_for(tx.conn, tenant, revised.agent_id)
+            revised = replace(revised, agent_id=agent.id)
+            if revised.settings != found.settings:
+                check_settings(tenant, revised.settings, self._trunks)
+            await campaigns.revise(tx, revised)
+            # Without keep_open it may have been done for long.
+            tx.touched.add(campaign_id)
+            return revised, agent
+
+        revised, agent = await self._store.write(change)
+        # Whoever paused or ended it meanwhile has taken it out, and it stays out.
+        if self._dispatcher.is_active(campaign_id):
+            self._dispatcher.put(revised, agent)
+            self._dispatcher.hopper.stir(campaign_id)
+        async with self._store.read() as conn:
+            current = await campaigns.get(conn, tenant.id, campaign_id) or revised
+        if current.status not in FINISHED:
+            self._arm(current)
+        return current
+
+    async def cancel_contact(self, tenant_id: str, campaign_id: int, contact_id: int) -> None:
+        """Cancel one pending contact. Raises Rejected."""
+
+        async def cancel(tx: Tx) -> None:
+            await self._found(tx, tenant_id, campaign_id)
+            found = await contacts.get(tx.conn, campaign_id, contact_id)
+            if found is None:
+                raise Rejected("contact_not_found", "there is no such contact")
+            if not await contacts.cancel_one(tx, contact_id, "cancelled by hand"):
+                raise Rejected("contact_not_pending", f"the contact is {found.status.value}")
+
+        await self._store.write(cancel)
 
     async def start(self, tenant_id: str, campaign_id: int) -> tuple[Campaign, list[str]]:
         """Let a campaign dial; the warnings say what keeps it silent now. Raises Rejected."""
@@ -330,31 +376,6 @@ class Control:
         timer = self._expiries.pop(campaign_id, None)
         if timer is not None:
             timer.cancel()
-
-    async def _agent_for(self, tenant: Tenant, agent_id: int | None) -> Agent:
-        async with self._store.read() as conn:
-            if agent_id is not None:
-                found = await agents.get(conn, tenant.id, agent_id)
-            elif tenant.default_agent is not None:
-                found = await agents.by_name(conn, tenant.id, tenant.default_agent)
-            else:
-                raise Rejected(
-                    "invalid_request",
-                    "agent_id is required: this tenant has no default agent",
-                    [FieldError("agent_id", "is required")],
-                )
-        if found is None:
-            raise Rejected("agent_not_found", "there is no such agent", [FieldError("agent_id", "names no agent")])
-        return found
-
-    def _check_settings(self, tenant: Tenant, new: NewCampaign) -> None:
-        errors = [
-            FieldError("trunks", f"{name!r} is not a trunk of this tenant")
-            for name in new.settings.trunks
-            if name not in tenant.trunks
-        ]
-        if errors:
-            raise Rejected("invalid_request", "the settings do not fit", errors)
 
     async def _found(self, tx: Tx, tenant_id: str, campaign_id: int) -> Campaign:
         found = await campaigns.get(tx.conn, tenant_id, campaign_id)

@@ -59,6 +59,21 @@ async def insert(tx: Tx, new: Campaign, *, visible: bool) -> None:
     await tx.conn.execute(sa.insert(campaign_stats).values(campaign_id=new.id))
 
 
+async def revise(tx: Tx, revised: Campaign) -> None:
+    """Store a campaign's new name, description, agent and settings."""
+    await tx.conn.execute(
+        sa.update(campaign)
+        .where(campaign.c.id == revised.id)
+        .values(
+            name=revised.name,
+            description=revised.description,
+            agent_id=revised.agent_id,
+            settings=revised.settings.to_json(),
+            keep_open=revised.settings.keep_open,
+        )
+    )
+
+
 async def set_visible(tx: Tx, campaign_id: int, *, visible: bool) -> None:
     """Show a campaign whose upload is whole, or hide one that was deleted."""
     await tx.conn.execute(sa.update(campaign).where(campaign.c.id == campaign_id).values(visible=visible))
