@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_origin
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits

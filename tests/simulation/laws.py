@@ -10,9 +10,19 @@ from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.pbx.simulated import SimulatedPbx
 from dialerd.store.records import Event, EventKind
+from tests.simulation.house import House
 
 WIRE_SECONDS = 0.02
 """The simulated link's way there differs by less than 10 ms between two calls; no more may be missing of a second."""
+
+
+async def hold(house: House, campaign_id: int) -> None:
+    """Check the laws that hold for every campaign at rest."""
+    placed, listed = await house.calls(campaign_id), await house.contacts(campaign_id)
+    each_attempt_at_most_once(house.pbx, placed)
+    one_live_call_per_contact(house.pbx)
+    events_tell_the_way(await house.events(campaign_id), listed)
+    await house.check_counters(campaign_id)
 
 
 def each_attempt_at_most_once(pbx: SimulatedPbx, placed: Sequence[Call]) -> None:

@@ -25,14 +25,6 @@ QUICK = SimulatedSettings(
 )
 
 
-async def _laws(house: House, campaign_id: int) -> None:
-    placed, listed = await house.calls(campaign_id), await house.contacts(campaign_id)
-    laws.each_attempt_at_most_once(house.pbx, placed)
-    laws.one_live_call_per_contact(house.pbx)
-    laws.events_tell_the_way(await house.events(campaign_id), listed)
-    await house.check_counters(campaign_id)
-
-
 def test_a_campaign_completes_with_all_its_retries(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path)
@@ -46,7 +38,7 @@ def test_a_campaign_completes_with_all_its_retries(virtual: Virtual, tmp_path: P
                 assert contact.status is ContactStatus.COMPLETED or contact.last_outcome is not Outcome.ANSWERED
             assert any(contact.attempts == 3 for contact in listed)
             assert (await house.events(campaign.id))[-1].draft.status == CampaignStatus.COMPLETED
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -91,7 +83,7 @@ def test_each_contact_ends_as_its_call_deserves(virtual: Virtual, tmp_path: Path
                     assert call.ended_at is not None
                     assert (call.ended_at - call.ringing_at).total_seconds() == pytest.approx(30, abs=0.5)
             await house.daemon.control.stop("one", campaign.id)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -110,7 +102,7 @@ def test_no_limit_is_exceeded_and_no_slot_lies_idle(virtual: Virtual, tmp_path: 
             begun, dry = spans[19][0], spans[-1][0]
             used = sum(max(0.0, min(end, dry) - max(start, begun)) for start, end in spans)
             assert used / (20 * (dry - begun)) >= 0.97
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -178,7 +170,7 @@ def test_pause_lets_calls_finish_and_resume_goes_on(virtual: Virtual, tmp_path: 
             assert {call.outcome for call in ended} == {Outcome.ANSWERED}
             await daemon.control.resume("one", campaign.id)
             await house.ended(campaign.id)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -198,7 +190,7 @@ def test_stop_cancels_what_is_pending(virtual: Virtual, tmp_path: Path, hangup: 
             await house.ended(campaign.id)
             with pytest.raises(Rejected, match="campaign_finished"):
                 await daemon.control.start("one", campaign.id)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -222,7 +214,7 @@ def test_calls_go_out_in_their_hours_only(virtual: Virtual, tmp_path: Path) -> N
             assert (first.originated_at.hour, first.originated_at.minute) == (14, 0)
             # Nine in Los Angeles is noon in New York: that contact waits for both.
             assert (last.phone_number, last.originated_at.hour) == ("+12025557777", 17)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -239,7 +231,7 @@ def test_a_contact_whose_hours_never_come_is_cancelled(virtual: Virtual, tmp_pat
             await house.ended(campaign.id)
             reached, never = await house.contacts(campaign.id)
             assert (reached.status, never.status) == (ContactStatus.COMPLETED, ContactStatus.CANCELLED)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -253,7 +245,7 @@ def test_end_at_completes_a_campaign(virtual: Virtual, tmp_path: Path) -> None:
             assert clock.wall() >= campaign.settings.end_at  # type: ignore[operator]
             listed = await house.contacts(campaign.id)
             assert {contact.status for contact in listed} == {ContactStatus.COMPLETED, ContactStatus.CANCELLED}
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 
@@ -324,7 +316,7 @@ def test_a_drain_waits_for_the_calls_in_flight(virtual: Virtual, tmp_path: Path)
         async with house.running():
             assert not [call for call in await house.calls(campaign.id) if call.outcome is Outcome.INTERRUPTED]
             await house.ended(campaign.id)
-            await _laws(house, campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)
 

@@ -33,11 +33,8 @@ def seeds(count: int) -> list[object]:
 
 
 async def _laws(house: House, campaign_id: int) -> None:
+    await laws.hold(house, campaign_id)
     placed, listed = await house.calls(campaign_id), await house.contacts(campaign_id)
-    laws.each_attempt_at_most_once(house.pbx, placed)
-    laws.one_live_call_per_contact(house.pbx)
-    laws.events_tell_the_way(await house.events(campaign_id), listed)
-    await house.check_counters(campaign_id)
     assert {contact.status for contact in listed} <= {ContactStatus.COMPLETED, ContactStatus.FAILED}
     assert {call.status for call in placed} <= {CallStatus.ENDED, CallStatus.NOT_SENT}
     assert house.pbx.ledger.most_up <= house.size.channels

@@ -39,6 +39,7 @@ ROWS = (
     Row("GET", "/campaigns", (200,), ("status", "agent_id", "page", "per_page"), answer=JSON),
     Row("POST", "/campaigns", (201, 400), bodies=(JSON, FORM), answer=JSON),
     Row("GET", "/campaigns/{campaign_id}", (200, 404), answer=JSON),
+    Row("PATCH", "/campaigns/{campaign_id}", (200, 400, 404, 409), bodies=(JSON,), answer=JSON),
     Row("DELETE", "/campaigns/{campaign_id}", (204, 404, 409)),
     Row("POST", "/campaigns/{campaign_id}/start", (200, 404, 409), answer=JSON),
     Row("POST", "/campaigns/{campaign_id}/pause", (200, 404, 409), answer=JSON),
@@ -87,6 +88,7 @@ _DIALPLAN, _APPLICATION = ("context", "exten", "priority"), ("application", "dat
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "CampaignIn": ("name", "description", "agent_id", "settings"),
+    "CampaignPatch": ("name", "description", "agent_id", "settings"),
     "CampaignOut": _CAMPAIGN,
     "CampaignCreated": (*_CAMPAIGN, "import"),
     "CampaignGoing": (*_CAMPAIGN, "warnings"),
@@ -169,13 +171,13 @@ CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
         f"{row.method} {row.path}" for row in ROWS if row.path.startswith("/campaigns/{campaign_id}")
     ),
     ("agent_not_found", 404): tuple(f"{row.method} {row.path}" for row in ROWS if "{agent_id}" in row.path),
-    ("agent_not_found", 400): ("POST /campaigns",),
+    ("agent_not_found", 400): ("POST /campaigns", f"PATCH {_C}"),
     ("campaign_already_active", 409): (f"POST {_C}/start",),
     ("campaign_not_active", 409): (f"POST {_C}/pause",),
     ("campaign_not_paused", 409): (f"POST {_C}/resume",),
     ("campaign_finished", 409): (
         *(f"POST {_C}/start", f"POST {_C}/resume", f"POST {_C}/stop"),
-        *(f"POST {_C}/contacts", f"POST {_C}/callbacks"),
+        *(f"PATCH {_C}", f"POST {_C}/contacts", f"POST {_C}/callbacks"),
     ),
     ("contact_not_found", 404): (f"POST {_C}/callbacks",),
     ("contact_not_pending", 409): (f"POST {_C}/callbacks",),

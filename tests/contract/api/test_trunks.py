@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+from dialerd.clock import read_id
 from dialerd.core.throttle import Rate
-from tests.contract.api.house import House, Template, open_house
+from tests.contract.api.house import DEADLINE, House, Template, open_house
 
 
 async def test_a_trunk_shows_what_the_contract_names(house: House) -> None:
@@ -82,3 +84,21 @@ def test_the_measured_rate_counts_the_span_of_the_limit() -> None:
     slow.sent(0.0)
     assert slow.measured(4.9) == 0.2
     assert slow.measured(5.0) == 0.0
+
+
+async def test_nothing_goes_out_through_a_paused_trunk(template: Template, tmp_path: Path) -> None:
+    all_day = {"calling_hours_start": "00:00", "calling_hours_end": "00:00", "timezone": "UTC"}
+    async with open_house(template, tmp_path, dials=True) as house:
+        await house.ask("POST", "/trunks/a/pause", key="system")
+        campaign_id = await house.campaign("+12025550151", "+12025550110", settings={**all_day, "max_retries": 0})
+        with house.daemon.feed.follow(int(read_id(campaign_id) or 0)) as events:
+            started = await house.ask("POST", f"/campaigns/{campaign_id}/start")
+            assert any("paused" in each for each in started.json["warnings"])
+            await house.ask("POST", "/trunks/a/resume", key="system")
+            async with asyncio.timeout(DEADLINE):
+                while (await house.ask("GET", f"/campaigns/{campaign_id}")).json["status"] != "completed":
+                    await events.next()
+        calls = (await house.ask("GET", f"/campaigns/{campaign_id}/calls")).json["data"]
+        assert len(calls) == 2, "none was made and called back while the trunk was paused"
+        trunk = (await house.ask("GET", "/trunks")).json["data"][0]
+        assert (trunk["state"], trunk["channels_in_use"], trunk["answer_seizure_ratio"]) == ("up", 0, 0.5)
