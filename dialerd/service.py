@@ -21,6 +21,7 @@ from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.dispatcher import Dispatcher, Limits
 from dialerd.dispatch.exclusions import Exclusions
+from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.tenants import Tenants
@@ -91,6 +92,7 @@ class Daemon:
             store=self.store,
             control=self.control,
             callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
+            explanations=Explanations(self.dispatcher, clock),
             exclusions=Exclusions(self.store, clock, self._intake_options),
             feed=self.feed,
             tenants=self._tenants,

@@ -9,11 +9,18 @@ from dialerd.api.context import Request
 from dialerd.api.fields import Listing, Out, Window
 from dialerd.api.problems import CAMPAIGN_NOT_FOUND, INVALID_REQUEST, refuse
 from dialerd.api.routes import AnyRoute, Route
-from dialerd.clock import show_id
+from dialerd.clock import read_id, show_id
 from dialerd.core.model import Call, CallStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.store import calls, campaigns
 from dialerd.store.keys import Role
+
+
+class CallQuery(Window):
+    """Which call attempts, in the order they were placed."""
+
+    contact_id: str | None = None
+    outcome: Outcome | None = None
 
 
 class CallOut(Out):
@@ -70,18 +77,30 @@ def render(call: Call) -> CallOut:
     )
 
 
-async def index(request: Request[Window, None]) -> Listing[CallOut]:
+async def index(request: Request[CallQuery, None]) -> Listing[CallOut]:
     """List the call attempts of a campaign, in the order they were placed."""
     campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
-    window = request.query
+    query = request.query
+    # What never was an id is the id of nobody.
+    contact_id = None if query.contact_id is None else read_id(query.contact_id) or 0
     async with request.api.store.read() as conn:
         if await campaigns.get(conn, request.tenant.id, campaign_id) is None:
             raise refuse(CAMPAIGN_NOT_FOUND)
         stats = (await campaigns.stats(conn, [campaign_id]))[campaign_id]
-        found = await calls.page(conn, campaign_id, limit=window.limit + 1, offset=window.offset, after=window.after)
-    return Listing[CallOut].of(
-        [render(each) for each in found], window, stats.calls_placed, [each.id for each in found]
-    )
+        found = await calls.page(
+            conn,
+            campaign_id,
+            contact_id=contact_id,
+            outcome=query.outcome,
+            limit=query.limit + 1,
+            offset=query.offset,
+            after=query.after,
+        )
+        if contact_id is not None:
+            total = await calls.count_of(conn, campaign_id, contact_id, query.outcome)
+        else:
+            total = stats.calls_placed if query.outcome is None else stats.outcomes[query.outcome]
+    return Listing[CallOut].of([render(each) for each in found], query, total, [each.id for each in found])
 
 
 ROUTES: tuple[AnyRoute, ...] = (
@@ -90,7 +109,7 @@ ROUTES: tuple[AnyRoute, ...] = (
         "/campaigns/{campaign_id}/calls",
         Role.VIEWER,
         index,
-        Window,
+        CallQuery,
         NoBody(),
         Listing[CallOut],
         200,

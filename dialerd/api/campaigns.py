@@ -12,7 +12,7 @@ from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.campaign_forms import CampaignBody, CampaignIn, CampaignPatch, NewCampaignRequest
 from dialerd.api.contacts import ImportOut, render_report
 from dialerd.api.context import Request
-from dialerd.api.fields import In, NoQuery, Out
+from dialerd.api.fields import In, NoQuery, Out, Search
 from dialerd.api.problems import (
     AGENT_UNKNOWN,
     CAMPAIGN_ACTIVE,
@@ -39,10 +39,14 @@ from dialerd.store.keys import Role
 
 
 class CampaignQuery(In):
-    """Which campaigns, newest first."""
+    """Which campaigns, by default newest first."""
 
     status: CampaignStatus | Literal["running"] | None = None
     agent_id: str | None = None
+    q: Search | None = None
+    """A part of the name or the description."""
+    sort: Literal["created_at", "-created_at", "name", "-name", "started_at", "-started_at"] = "-created_at"
+    """With a minus from the last on; campaigns never started come first by `started_at`."""
     page: Annotated[int, Field(ge=1, le=10**6)] = 1
     per_page: Annotated[int, Field(ge=1, le=200)] = 20
 
@@ -124,7 +128,7 @@ def render(campaign: Campaign, stats: CampaignStats) -> CampaignOut:
 
 
 async def index(request: Request[CampaignQuery, None]) -> CampaignPage:
-    """List the campaigns, newest first."""
+    """List the campaigns."""
     query = request.query
     status = CampaignStatus.ACTIVE if query.status == "running" else query.status
     async with request.api.store.read() as conn:
@@ -136,6 +140,8 @@ async def index(request: Request[CampaignQuery, None]) -> CampaignPage:
             agent_id=None if query.agent_id is None else read_id(query.agent_id) or 0,
             page=query.page,
             per_page=query.per_page,
+            search=query.q,
+            sort=query.sort,
         )
         stats = await campaigns.stats(conn, [each.id for each in found])
     pages = -(-total // query.per_page)

@@ -4,25 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from dialerd.api.bodies import NoBody
+from dialerd.api.calls import CallOut
+from dialerd.api.calls import render as render_call
 from dialerd.api.context import Request
-from dialerd.api.fields import In, Listing, Out, Window
-from dialerd.api.problems import CAMPAIGN_FINISHED, CAMPAIGN_NOT_FOUND, INVALID_CSV, INVALID_REQUEST, refuse
+from dialerd.api.explain import ExplainOut
+from dialerd.api.explain import render as render_explanation
+from dialerd.api.fields import In, Listing, NoQuery, Out, Search, Window
+from dialerd.api.problems import (
+    CAMPAIGN_FINISHED,
+    CAMPAIGN_NOT_FOUND,
+    CONTACT_NOT_FOUND,
+    CONTACT_NOT_PENDING,
+    INVALID_CSV,
+    INVALID_REQUEST,
+    refuse,
+)
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.uploads import ContactsBody, OnInvalid
 from dialerd.clock import read_id, show_id
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.dispatch.requests import ImportReport, Upload
-from dialerd.store import campaigns, contacts
+from dialerd.store import calls, campaigns, contacts
 from dialerd.store.keys import Role
+
+_MOST_CALLS = 1000
+"""Calls shown with a contact: the oldest, and far more than its limits allow."""
 
 
 class ContactQuery(Window):
     """Which contacts, in the order they were added."""
 
     status: ContactStatus | None = None
+    outcome: Outcome | None = None
+    """Of the last call."""
+    q: Search | None = None
+    """A part of the number, the names, the company, the e-mail address or the external id."""
 
 
 class UploadQuery(In):
@@ -51,6 +71,13 @@ class ContactOut(Out):
     updated_at: datetime
 
 
+class ContactDetail(ContactOut):
+    """A contact with its calls, and why it is, or is not, dialled now."""
+
+    calls: list[CallOut]
+    explain: ExplainOut
+
+
 class RowErrorOut(Out):
     """Why a row was rejected."""
 
@@ -75,23 +102,27 @@ class ImportOut(Out):
 
 def render(contact: Contact) -> ContactOut:
     """A contact as the API shows it."""
-    return ContactOut(
-        id=show_id(contact.id),
-        phone_number=contact.phone_number,
-        first_name=contact.first_name,
-        last_name=contact.last_name,
-        email=contact.email,
-        company=contact.company,
-        timezone=contact.timezone,
-        priority=contact.priority,
-        external_id=contact.external_id,
-        attributes=contact.attributes,
-        status=contact.status,
-        attempts=contact.attempts,
-        last_outcome=contact.last_outcome,
-        next_attempt_at=contact.next_attempt_at,
-        updated_at=contact.updated_at,
-    )
+    return ContactOut(**_values(contact))
+
+
+def _values(contact: Contact) -> dict[str, Any]:
+    return {
+        "id": show_id(contact.id),
+        "phone_number": contact.phone_number,
+        "first_name": contact.first_name,
+        "last_name": contact.last_name,
+        "email": contact.email,
+        "company": contact.company,
+        "timezone": contact.timezone,
+        "priority": contact.priority,
+        "external_id": contact.external_id,
+        "attributes": contact.attributes,
+        "status": contact.status,
+        "attempts": contact.attempts,
+        "last_outcome": contact.last_outcome,
+        "next_attempt_at": contact.next_attempt_at,
+        "updated_at": contact.updated_at,
+    }
 
 
 def render_report(report: ImportReport) -> ImportOut:
@@ -121,13 +152,43 @@ async def index(request: Request[ContactQuery, None]) -> Listing[ContactOut]:
             conn,
             campaign_id,
             status=query.status,
+            outcome=query.outcome,
+            search=query.q,
             limit=query.limit + 1,
             offset=query.offset,
             after=None if query.after is None else read_id(query.after) or 0,
         )
-    total = stats.total if query.status is None else stats.contacts[query.status]
+        if query.outcome is not None or query.q is not None:
+            total = await contacts.count(conn, campaign_id, query.status, query.outcome, query.q)
+        else:
+            total = stats.total if query.status is None else stats.contacts[query.status]
     shown = [render(each) for each in found]
     return Listing[ContactOut].of(shown, query, total, [each.id for each in shown])
+
+
+async def show(request: Request[NoQuery, None]) -> ContactDetail:
+    """Show one contact, with its calls, and why it is, or is not, dialled now."""
+    campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
+    contact_id = read_id(request.raw.match_info["contact_id"]) or 0
+    async with request.api.store.read() as conn:
+        campaign = await campaigns.get(conn, request.tenant.id, campaign_id)
+        if campaign is None:
+            raise refuse(CAMPAIGN_NOT_FOUND)
+        found = await contacts.get(conn, campaign_id, contact_id)
+        if found is None:
+            raise refuse(CONTACT_NOT_FOUND)
+        placed = await calls.page(conn, campaign_id, limit=_MOST_CALLS, offset=0, contact_id=contact_id)
+        told = await request.api.explanations.contact(conn, request.tenant, campaign, found)
+    return ContactDetail(
+        **_values(found), calls=[render_call(each) for each in placed], explain=render_explanation(told)
+    )
+
+
+async def cancel(request: Request[NoQuery, None]) -> None:
+    """Cancel one pending contact."""
+    campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
+    contact_id = read_id(request.raw.match_info["contact_id"]) or 0
+    await request.api.control.cancel_contact(request.tenant.id, campaign_id, contact_id)
 
 
 async def add(request: Request[UploadQuery, Upload]) -> ImportOut:
@@ -137,6 +198,8 @@ async def add(request: Request[UploadQuery, Upload]) -> ImportOut:
 
 
 _ALL = "/campaigns/{campaign_id}/contacts"
+_ONE = f"{_ALL}/{{contact_id}}"
+_NONE = (CAMPAIGN_NOT_FOUND, CONTACT_NOT_FOUND)
 ROUTES: tuple[AnyRoute, ...] = (
     Route(
         "GET",
@@ -160,4 +223,6 @@ ROUTES: tuple[AnyRoute, ...] = (
         200,
         (INVALID_REQUEST, INVALID_CSV, CAMPAIGN_NOT_FOUND, CAMPAIGN_FINISHED),
     ),
+    Route("GET", _ONE, Role.VIEWER, show, NoQuery, NoBody(), ContactDetail, 200, _NONE),
+    Route("DELETE", _ONE, Role.OPERATOR, cancel, NoQuery, NoBody(), None, 204, (*_NONE, CONTACT_NOT_PENDING)),
 )

@@ -13,6 +13,7 @@ from dialerd.core.model import Tenant
 from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.exclusions import Exclusions
+from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.trunks import Trunks
@@ -58,6 +59,7 @@ class Api:
     store: Store
     control: Control
     callbacks: Callbacks
+    explanations: Explanations
     exclusions: Exclusions
     feed: Feed
     tenants: Tenants

@@ -27,6 +27,7 @@ def _written(value: str) -> str:
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_written)]
 Description = Annotated[str, StringConstraints(max_length=2000)]
+Search = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class In(BaseModel):

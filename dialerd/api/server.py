@@ -7,7 +7,19 @@ import asyncio
 import structlog
 from aiohttp import web
 
-from dialerd.api import agents, callbacks, calls, campaigns, contacts, do_not_call, docs, operations, tenants, trunks
+from dialerd.api import (
+    agents,
+    callbacks,
+    calls,
+    campaigns,
+    contacts,
+    do_not_call,
+    docs,
+    explain,
+    operations,
+    tenants,
+    trunks,
+)
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
@@ -32,6 +44,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
         *campaigns.ROUTES,
         *contacts.ROUTES,
         *callbacks.ROUTES,
+        *explain.ROUTES,
         *EventsResource(streams).routes(),
         *calls.ROUTES,
         *agents.ROUTES,

@@ -26,7 +26,7 @@ def cross_check(data: _Table) -> Iterator[Problem]:
     for name, trunk in _tables(data, "trunk"):
         if isinstance(pbx_name := trunk.get("pbx"), str) and pbx_name not in pbxs:
             yield show(("trunk", name, "pbx")), f"names no [pbx.…]: {pbx_name!r}{did_you_mean(pbx_name, pbxs)}"
-    trunks = _names(data, "trunk")
+    trunks = dict(_tables(data, "trunk"))
     for name, tenant in _tables(data, "tenant"):
         yield from _check_tenant(name, tenant, trunks)
 
@@ -47,14 +47,16 @@ def _check_login(name: str, pbx: _Table) -> Iterator[Problem]:
         yield show(("pbx", name, "simulated")), 'is for driver = "simulated" only'
 
 
-def _check_tenant(name: str, tenant: _Table, trunks: list[str]) -> Iterator[Problem]:
+def _check_tenant(name: str, tenant: _Table, trunks: Mapping[str, _Table]) -> Iterator[Problem]:
     own = _texts(tenant.get("trunks"))
     for index, trunk in own:
         path = show(("tenant", name, "trunks", index))
         if trunk not in trunks:
-            yield path, f"names no [trunk.…]: {trunk!r}{did_you_mean(trunk, trunks)}"
+            yield path, f"names no [trunk.…]: {trunk!r}{did_you_mean(trunk, list(trunks))}"
         elif trunk in [earlier for _, earlier in own[:index]]:
             yield path, f"is there twice: {trunk!r}"
+    of_trunks = [number for _, each in own if each in trunks for number in _texts(trunks[each].get("caller_ids"))]
+    owned = {number for _, number in _texts(tenant.get("caller_ids")) or of_trunks}
     settings = tenant.get("settings")
     if not isinstance(settings, dict):
         return
@@ -62,10 +64,14 @@ def _check_tenant(name: str, tenant: _Table, trunks: list[str]) -> Iterator[Prob
         if trunk not in [known for _, known in own]:
             yield show(("tenant", name, "settings", "trunks", index)), f"is no trunk of this tenant: {trunk!r}"
     for index, caller_id in _texts(settings.get("caller_ids")):
+        path = show(("tenant", name, "settings", "caller_ids", index))
         try:
             phone.digits(caller_id)
         except ValueError as error:
-            yield show(("tenant", name, "settings", "caller_ids", index)), str(error)
+            yield path, str(error)
+        else:
+            if caller_id not in owned:
+                yield path, f"is no caller ID of this tenant: {caller_id!r}"
 
 
 def prefer_environment(data: dict[str, Any], origin: Mapping[KeyPath, str]) -> None:

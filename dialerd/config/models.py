@@ -16,6 +16,7 @@ from dialerd.pbx.callees import DEFAULT_SHARES, SimulatedSettings
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
 _SQLITE_FILE = re.compile(r"sqlite:///.*[^/]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+_PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _APPLICATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 HOME_PORT = {"asterisk": 5038, "freeswitch": 8021, "simulated": 0}
@@ -37,6 +38,12 @@ def _store_url(value: str) -> str:
 
 def _caller_id(value: str) -> str:
     phone.digits(value)
+    return value
+
+
+def _prefix(value: str) -> str:
+    if not _PREFIX.fullmatch(value):
+        raise ValueError("must be the beginning of a number in E.164, such as +1 or +4420")
     return value
 
 
@@ -67,6 +74,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Region = Annotated[str, AfterValidator(phone.check_region)]
 CallerId = Annotated[str, AfterValidator(_caller_id)]
+Prefix = Annotated[str, AfterValidator(_prefix)]
+Count = Annotated[int, Strict(), Field(ge=1, le=10**9)]
 Rate = Annotated[float, Strict(), Field(gt=0, le=10_000)]
 Slots = Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
 Seconds = Annotated[float, Strict(), Field(gt=0, le=3600)]
@@ -146,6 +155,15 @@ class TenantConfig(Section):
     default_region: Region | None = None
     weight: Annotated[float, Strict(), Field(gt=0, le=1000)] = 1.0
     """The tenant's share of a trunk that is scarce, beside the other tenants'."""
+    caller_ids: tuple[CallerId, ...] = ()
+    """The numbers that it owns and may show; none: those of its trunks."""
+    allowed_prefixes: tuple[Prefix, ...] = ()
+    """Beginnings of the numbers that it may dial; none: every number."""
+    max_calls_per_day: Count | None = None
+    """Call attempts of all its campaigns in a day (UTC)."""
+    max_calls_per_number: Count | None = None
+    """Call attempts to one number, over all its campaigns, in any ``number_period_hours``."""
+    number_period_hours: Annotated[float, Strict(), Field(gt=0, le=8784)] = 168.0
     settings: CampaignSettings = CampaignSettings()
     """Defaults of its campaigns' settings."""
 

@@ -65,11 +65,12 @@ def prefix_refusal(tenant: Tenant, number: str) -> Refusal | None:
 
 def number_refusal(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> Refusal | None:
     """The rule that forbids to dial a number which was dialled at these moments (aware, in any order)."""
-    refusals = [_by_day(rules, dialled, now), _by_period(rules, dialled, now)]
+    refusals = [day_refusal(rules, dialled, now), period_refusal(rules, dialled, now)]
     return max((each for each in refusals if each is not None), key=lambda each: each.until or now, default=None)
 
 
-def _by_day(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> Refusal | None:
+def day_refusal(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> Refusal | None:
+    """Refuse a number that was dialled so often already in the callee\'s day."""
     if rules.attempts_per_day is None:
         return None
     # The day is over when it is over everywhere that the number may lie in.
@@ -86,7 +87,8 @@ def _by_day(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> R
     return Refusal("max_attempts_per_day", detail, open_again)
 
 
-def _by_period(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> Refusal | None:
+def period_refusal(rules: NumberRules, dialled: Sequence[datetime], now: datetime) -> Refusal | None:
+    """Refuse a number that was dialled so often already in the tenant\'s rolling period."""
     if rules.calls_per_period is None:
         return None
     recent = sorted(moment for moment in dialled if now - moment < rules.period)

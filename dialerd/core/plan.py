@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 
 from dialerd.core import routing
+from dialerd.core.contact_rules import contact_refusals
 from dialerd.core.model import Agent, Campaign, CampaignStatus, Contact, Moment, Pbx, Tenant, Trunk
-from dialerd.core.permit import Refusal, number_refusal, number_rules, prefix_refusal
+from dialerd.core.permit import Refusal
 from dialerd.core.throttle import Block, Book, Draft, Key, Level, Shares
 from dialerd.core.windows import Window, WindowMemo, lifetime
-from dialerd.core.zones import callee_zones
 
 HORIZON = 0.02
 """Seconds ahead for which calls are planned: the journal's commit happens while their moment comes."""
@@ -135,8 +135,8 @@ def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]
     """Every rule for one campaign, in the order in which the planner asks them."""
     draft = Draft(snapshot.book)
     reasons = list(_standing(snapshot, view, now))
-    if not view.contacts:
-        reasons.append(_no_contacts(view, now))
+    if (lack := _lack_of_contacts(view, next(iter(view.contacts), None), now)) is not None:
+        reasons.append(lack)
     tenant = snapshot.tenants.get(view.campaign.tenant)
     if tenant is not None:
         reasons.append(_day_spent(snapshot, tenant, now, 0))
@@ -238,14 +238,11 @@ class _Round:
             self._wake_at(view.next_due)
         elif view.next_due is not None:
             self._hungry[view.campaign.id] = None
-            if self._now.wall - view.next_due > _STALE:
-                # As when the calling hours begin: somebody who fell due meanwhile may come before all at hand.
-                self._reasons[view.campaign.id] = Reason("contacts", "contact", False, _FETCHING)
-                return False
-        if lane.contact is None:
+        lack = _lack_of_contacts(view, lane.contact, self._now)
+        if lack is not None:
             # Asked before the limits: a campaign out of contacts at hand wants more even while its slots are full.
             self._hungry[view.campaign.id] = None
-            self._reasons[view.campaign.id] = _no_contacts(view, self._now)
+            self._reasons[view.campaign.id] = lack
             return False
         spent = _day_spent(self._snapshot, lane.tenant, self._now, self._placed[lane.tenant.id])
         if not spent.holds:
@@ -314,20 +311,9 @@ class _Round:
 
     def _refusal(self, lane: _Lane, contact: Contact) -> Refusal | None:
         """The contact's own rule that forbids to dial it now: its hours, the tenant's prefixes, its number's caps."""
-        settings = lane.view.campaign.settings
-        zones = callee_zones(settings, contact)
-        if zones is None:
-            return Refusal("contact_timezone", "no time zone is known of its number, and it names none", None)
-        by_number = settings.contact_timezone == "number"
-        if by_number or contact.timezone is not None:
-            # The campaign's own zone, which was asked with the campaign, counts as well unless numbers decide.
-            local = zones if by_number else (settings.zone(), *zones)
-            window = self._snapshot.windows.window(settings, local, self._now.wall)
-            if not window.open:
-                return Refusal("contact_hours", window.detail, window.until)
-        return prefix_refusal(lane.tenant, contact.phone_number) or number_refusal(
-            number_rules(lane.tenant, settings, zones), contact.dialled_at, self._now.wall
-        )
+        settings, windows = lane.view.campaign.settings, self._snapshot.windows
+        refusals = contact_refusals(lane.tenant, settings, contact, windows, self._now.wall)
+        return next((refusal for _, refusal in refusals if refusal is not None), None)
 
     def _place(self, lane: _Lane) -> None:
         contact, keys = lane.contact, lane.keys
@@ -505,7 +491,13 @@ def _block_reason(book: Book, block: Block, now: Moment) -> Reason:
     return Reason(f"{level}_rate", level, False, f"{who} is at its {rate:g} calls per second", until)
 
 
-def _no_contacts(view: CampaignView, now: Moment) -> Reason:
+def _lack_of_contacts(view: CampaignView, contact: Contact | None, now: Moment) -> Reason | None:
+    """Why a campaign cannot go on with the contact whose turn it is; None where it can."""
+    if view.next_due is not None and now.wall - view.next_due > _STALE:
+        # As when the calling hours begin: somebody who fell due meanwhile may come before all at hand.
+        return Reason("contacts", "contact", False, _FETCHING)
+    if contact is not None:
+        return None
     if view.loading or (view.next_due is not None and view.next_due <= now.wall):
         return Reason("contacts", "contact", False, _FETCHING)
     if view.next_due is not None:

@@ -62,6 +62,9 @@ class LiveCall:
     heard_at: float = 0.0
     """When (monotonic) the PBX last told of it."""
     goal: Goal | None = None
+    """Why it is to be hung up, from the moment on in which that was due."""
+    asked: bool = False
+    """The PBX was asked to hang it up."""
     timers: list[Timer] = field(default_factory=list)
 
     def disarm(self) -> None:
@@ -92,8 +95,6 @@ class Calls:
         self._on_overdue = on_overdue
         self._live: dict[str, LiveCall] = {}
         self._of_campaign: Counter[int] = Counter()
-        self._ended_campaigns: set[int] = set()
-        """Their calls may still be on the way from the journal to here; an id each, and few campaigns end."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -120,7 +121,6 @@ class Calls:
 
     def add(self, live: LiveCall) -> None:
         """Follow a committed call."""
-        live.stopped = live.stopped or live.call.campaign_id in self._ended_campaigns
         self._live[live.call.id] = live
         self._of_campaign[live.call.campaign_id] += 1
         self._empty.clear()
@@ -144,7 +144,6 @@ class Calls:
 
     def stop_campaign(self, campaign_id: int) -> list[LiveCall]:
         """A campaign has ended: what its calls in flight end in is final."""
-        self._ended_campaigns.add(campaign_id)
         calls = self.of_campaign(campaign_id)
         for live in calls:
             live.stopped = True
@@ -176,6 +175,9 @@ class Calls:
         if live is None:
             return
         live.heard_at = self._clock.mono()
+        if channel.state is ChannelState.UP and live.goal is Goal.ANSWER_TIMEOUT and not live.asked:
+            # It was answered while nobody heard of it, and before anybody could give it up.
+            live.goal = None
         if channel.state is ChannelState.RINGING:
             self._ringing(live)
         elif channel.state is ChannelState.UP:
@@ -237,7 +239,7 @@ class Calls:
             hangup_cause=event.hangup_cause,
             hangup_text=event.hangup_text,
             sip_status=event.sip_status,
-            hung_up_by=HungUpBy.DIALER if live.goal is not None and event.channel else event.hung_up_by,
+            hung_up_by=HungUpBy.DIALER if live.asked and event.channel else event.hung_up_by,
             ended_at=at,
             talk_seconds=talk,
         )
@@ -328,7 +330,7 @@ def _final_verdict(live: LiveCall, event: Ended) -> Verdict:
     if live.call.answered_at is not None:
         if event.verdict.outcome in (Outcome.INTERRUPTED, Outcome.MACHINE):
             return event.verdict
-        if live.call.handed_over_at is None or live.goal is Goal.ANSWER_TIMEOUT:
+        if live.call.handed_over_at is None or (live.asked and live.goal is Goal.ANSWER_TIMEOUT):
             # Nobody took it: the callee waited in vain, or answered in the very moment in which we gave up.
             return Verdict(Outcome.ABANDONED, Fault.DAEMON)
         return Verdict(Outcome.ANSWERED, Fault.NONE)

@@ -22,7 +22,6 @@ from dialerd.core.plan import (
     Gate,
     Plan,
     PlannedCall,
-    Reason,
     Snapshot,
     charge,
     explain,
@@ -237,10 +236,14 @@ class Dispatcher:
         """The holders of limits that a call occupies."""
         return self._keys(trunk.id, trunk.pbx, campaign.tenant, campaign.id, agent.id if agent else None)
 
-    def explain(self, campaign_id: int) -> list[Reason]:
-        """Every rule for one active campaign, from the planner itself."""
-        active = self._campaigns[campaign_id]
-        return explain(self._snapshot(), self._view(active), self._clock.now())
+    def snapshot(self) -> Snapshot:
+        """All that the planner would know if it were asked now."""
+        return self._snapshot()
+
+    def view(self, campaign_id: int) -> CampaignView | None:
+        """A campaign as the planner sees it; None for one that is not active."""
+        active = self._campaigns.get(campaign_id)
+        return None if active is None else self._view(active)
 
     def limits(self) -> Iterable[tuple[Key, Capacity]]:
         """Every holder of limits, with what is used of them."""
@@ -511,13 +514,20 @@ class Dispatcher:
         self._spawn(self._ask_to_hang_up(live))
 
     async def _ask_to_hang_up(self, live: LiveCall) -> None:
+        recovery = self._recoveries[live.call.pbx]
+        gate = recovery.gate()
+        if not gate.open:
+            # What became of the call meanwhile is not known: the listing tells, and asks again if it still is to end.
+            log.info("hangup_put_off", call_id=live.call.id, reason=gate.detail)
+            return
+        live.asked = True
         try:
-            known = await self._drivers[live.call.pbx].hangup(live.call.id)
+            live.asked = await self._drivers[live.call.pbx].hangup(live.call.id)
         except LinkLost as error:
             log.warning("hangup_not_asked", call_id=live.call.id, reason=str(error))
-            known = False
-        if not known:
-            self._recoveries[live.call.pbx].doubt()
+            live.asked = False
+        if not live.asked:
+            recovery.doubt()
 
     def _overdue(self, live: LiveCall) -> None:
         self._recoveries[live.call.pbx].doubt()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,17 +26,34 @@ async def page(
     limit: int,
     offset: int,
     contact_id: int | None = None,
+    outcome: Outcome | None = None,
     after: str | None = None,
 ) -> list[Call]:
     """A page of a campaign's call attempts, in the order they were placed; none after a call that is not there."""
     query = sa.select(call).where(call.c.campaign_id == campaign_id)
     if contact_id is not None:
         query = query.where(call.c.contact_id == contact_id)
+    if outcome is not None:
+        query = query.where(call.c.outcome == outcome.value)
     if after is not None:
         place = sa.select(call.c.originated_at, call.c.id).where(call.c.id == after, call.c.campaign_id == campaign_id)
         query = query.where(sa.tuple_(call.c.originated_at, call.c.id) > place.scalar_subquery())
     rows = await conn.execute(query.order_by(call.c.originated_at, call.c.id).limit(limit).offset(offset))
     return [_call(row) for row in rows.mappings()]
+
+
+async def count_of(conn: AsyncConnection, campaign_id: int, contact_id: int, outcome: Outcome | None) -> int:
+    """How many calls a contact of a campaign had (of an outcome)."""
+    query = sa.select(sa.func.count()).where(call.c.contact_id == contact_id, call.c.campaign_id == campaign_id)
+    if outcome is not None:
+        query = query.where(call.c.outcome == outcome.value)
+    return await conn.scalar(query) or 0
+
+
+async def last_of(conn: AsyncConnection, contact_ids: Sequence[int]) -> dict[int, Call]:
+    """The last call of each of these contacts, as far as there was one; at most some 500 contacts at once."""
+    query = sa.select(call).where(call.c.contact_id.in_(contact_ids)).order_by(call.c.originated_at, call.c.id)
+    return {row["contact_id"]: _call(row) for row in (await conn.execute(query)).mappings()}
 
 
 def _call(row: Mapping[Any, Any]) -> Call:

@@ -16,6 +16,13 @@ from dialerd.core.settings import CampaignSettings
 from dialerd.store.schema import OUTCOME_COLUMNS, campaign, campaign_stats
 from dialerd.store.tx import Tx
 
+SORTED_BY: Mapping[str, sa.ColumnElement[Any]] = {
+    "created_at": campaign.c.id,
+    "name": sa.func.lower(campaign.c.name),
+    "started_at": sa.func.coalesce(campaign.c.started_at, 0),
+}
+"""What a list of campaigns can be sorted by; those never started come before all others."""
+
 
 @dataclass(frozen=True, slots=True)
 class CampaignStats:
@@ -159,17 +166,25 @@ async def page(
     agent_id: int | None,
     page: int,
     per_page: int,
+    search: str | None = None,
+    sort: str = "-created_at",
 ) -> tuple[list[Campaign], int]:
-    """A page of a tenant's campaigns, newest first, and how many there are."""
+    """A page of a tenant's campaigns, and how many there are.
+
+    ``search``: a part of the name or the description. ``sort``: one of SORTED_BY, with a minus from the last on.
+    """
     where = [campaign.c.tenant == tenant, campaign.c.visible]
     if status is not None:
         where.append(campaign.c.status == status.value)
     if agent_id is not None:
         where.append(campaign.c.agent_id == agent_id)
+    if search is not None:
+        where.append(sa.or_(*(campaign.c[name].icontains(search, autoescape=True) for name in ("name", "description"))))
     total = await conn.scalar(sa.select(sa.func.count()).select_from(campaign).where(*where))
-    query = (
-        sa.select(campaign).where(*where).order_by(campaign.c.id.desc()).limit(per_page).offset((page - 1) * per_page)
-    )
+    column = SORTED_BY[sort.removeprefix("-")]
+    # Ids grow with time: what is equal stands in the order it was made.
+    order = [column.desc(), campaign.c.id.desc()] if sort.startswith("-") else [column, campaign.c.id]
+    query = sa.select(campaign).where(*where).order_by(*order).limit(per_page).offset((page - 1) * per_page)
     rows = (await conn.execute(query)).mappings()
     return [_campaign(row) for row in rows], total or 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,6 +18,8 @@ from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
 from dialerd.store.tx import Tx
 
+_SEARCHED = ("first_name", "last_name", "company", "email", "external_id")
+_BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 BASE_LIST = 0
 """The list of contacts that were inserted whole; a staged upload is a list of its own."""
 
@@ -129,6 +132,31 @@ async def _one(conn: AsyncConnection, campaign_id: int, where: sa.ColumnElement[
     return None if row is None else _contact(row)
 
 
+async def reason_of(conn: AsyncConnection, contact_id: int) -> str | None:
+    """Why a contact was cancelled; None for one that was not."""
+    query = sa.select(contact.c.reason).where(
+        contact.c.id == contact_id, contact.c.status == ContactStatus.CANCELLED.value
+    )
+    reason: str | None = await conn.scalar(query)
+    return reason
+
+
+async def count_waiting(conn: AsyncConnection, campaign_id: int, now: datetime) -> int:
+    """How many pending contacts of a campaign are not due yet: counted over the index of due times alone."""
+    lists = await _visible_lists(conn, campaign_id)
+    found = 0
+    for rank in await _ranks(conn, campaign_id, lists):
+        query = sa.select(sa.func.count()).where(
+            contact.c.campaign_id == campaign_id,
+            contact.c.list_id.in_(lists),
+            contact.c.rank == rank,
+            contact.c.status == ContactStatus.PENDING,
+            contact.c.due_at > to_micros(now),
+        )
+        found += await conn.scalar(query) or 0
+    return found
+
+
 async def page(
     conn: AsyncConnection,
     campaign_id: int,
@@ -137,18 +165,46 @@ async def page(
     limit: int,
     offset: int,
     after: int | None = None,
+    outcome: Outcome | None = None,
+    search: str | None = None,
 ) -> list[Contact]:
     """A page of a campaign's visible contacts, in the order they were added."""
-    query = sa.select(contact).where(contact.c.campaign_id == campaign_id).order_by(contact.c.id)
-    staging = await _staging_lists(conn, campaign_id)
-    if staging:
-        query = query.where(contact.c.list_id.not_in(staging))
-    if status is not None:
-        query = query.where(contact.c.status == status.value)
+    query = sa.select(contact).where(*await _chosen(conn, campaign_id, status, outcome, search)).order_by(contact.c.id)
     if after is not None:
         query = query.where(contact.c.id > after)
     rows = (await conn.execute(query.limit(limit).offset(offset))).mappings()
     return [_contact(row) for row in rows]
+
+
+async def count(
+    conn: AsyncConnection,
+    campaign_id: int,
+    status: ContactStatus | None,
+    outcome: Outcome | None,
+    search: str | None,
+) -> int:
+    """How many contacts a search finds. It looks at every one: what has a counter is not asked here."""
+    query = sa.select(sa.func.count()).where(*await _chosen(conn, campaign_id, status, outcome, search))
+    return await conn.scalar(query) or 0
+
+
+async def _chosen(
+    conn: AsyncConnection, campaign_id: int, status: ContactStatus | None, outcome: Outcome | None, search: str | None
+) -> list[sa.ColumnElement[bool]]:
+    where = [contact.c.campaign_id == campaign_id]
+    staging = await _staging_lists(conn, campaign_id)
+    if staging:
+        where.append(contact.c.list_id.not_in(staging))
+    if status is not None:
+        where.append(contact.c.status == status.value)
+    if outcome is not None:
+        where.append(contact.c.last_outcome == outcome.value)
+    if search is not None:
+        texts = [contact.c[name].icontains(search, autoescape=True) for name in _SEARCHED]
+        # A number as a person spells it.
+        plain = _BETWEEN_DIGITS.sub("", search)
+        where.append(sa.or_(*texts, contact.c.phone_number.contains(plain, autoescape=True) if plain else sa.false()))
+    return where
 
 
 async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -> int:

@@ -238,7 +238,11 @@ class Store:
         except Exception as error:
             if isinstance(error, DBAPIError) and not _is_permanent(error):
                 # The store itself failed (a full disk, a lost connection), and SQLite may have taken back the whole
-                # transaction by itself: what follows would be committed statement by statement.
+                # transaction by itself: what follows would be committed statement by statement. The savepoint is gone
+                # with it, so that the first error says more than the last.
+                first = error.__context__
+                if isinstance(first, DBAPIError):
+                    raise first from error
                 raise
             # The savepoint took it back; the rest of the batch goes on.
             failure = _as_store_error(error) if isinstance(error, SQLAlchemyError) else error

@@ -81,12 +81,21 @@ async def remove_rejects(tx: Tx, import_id: int, limit: int) -> int:
     return result.rowcount
 
 
-async def is_published(conn: AsyncConnection, import_id: int) -> bool:
-    """Whether an upload is there and visible."""
+async def is_published(conn: AsyncConnection, import_id: int, campaign_id: int | None = None) -> bool:
+    """Whether an upload (of a campaign) is there and visible."""
     query = sa.select(contact_import.c.id).where(
         contact_import.c.id == import_id, contact_import.c.published_at.is_not(None)
     )
+    if campaign_id is not None:
+        query = query.where(contact_import.c.campaign_id == campaign_id)
     return (await conn.execute(query)).first() is not None
+
+
+async def rejects(conn: AsyncConnection, import_id: int, *, after: int, limit: int) -> list[Mapping[str, Any]]:
+    """Some rejected rows of an upload, those after a position, in the upload's order."""
+    query = sa.select(import_reject).where(import_reject.c.import_id == import_id, import_reject.c.position > after)
+    rows = (await conn.execute(query.order_by(import_reject.c.position).limit(limit))).mappings()
+    return [dict(row) for row in rows]
 
 
 async def of_campaign(conn: AsyncConnection, campaign_id: int) -> list[int]:

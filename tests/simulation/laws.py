@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -49,7 +50,7 @@ def one_live_call_per_contact(pbx: SimulatedPbx) -> None:
         by_number[entry.number].append((entry.began, entry.ended))
     for number, spans in by_number.items():
         spans.sort()
-        for (_, ended), (began, _) in zip(spans, spans[1:], strict=False):
+        for (_, ended), (began, _) in itertools.pairwise(spans):
             assert ended is not None, f"{number}: two calls at once"
             assert ended <= began, f"{number}: two calls at once"
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Call, CampaignStatus, ContactStatus
-from dialerd.core.plan import Deferral
+from dialerd.core.plan import Deferral, Reason, explain
 from dialerd.dispatch.hopper import MOST
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
@@ -50,6 +50,13 @@ CITIES = {
 }
 """The beginning of a number there, and when its first nine o'clock to five comes round."""
 TOLL_FREE = "+18002345678"
+
+
+def rules_of(daemon: Daemon, campaign_id: int) -> list[Reason]:
+    """Every rule for an active campaign."""
+    view = daemon.dispatcher.view(campaign_id)
+    assert view is not None
+    return explain(daemon.dispatcher.snapshot(), view, daemon.api.clock.now())
 
 
 def listed(city: str, count: int = 4) -> list[str]:
@@ -199,7 +206,7 @@ def test_explain_says_that_each_contact_is_asked(virtual: Virtual, tmp_path: Pat
             _, warnings = await daemon.control.start("one", campaign.id)
             assert not [warning for warning in warnings if "09:00" in warning]
             await clock.sleep(60)
-            rules = {reason.rule: reason for reason in daemon.dispatcher.explain(campaign.id)}
+            rules = {reason.rule: reason for reason in rules_of(daemon, campaign.id)}
             assert rules["calling_hours"].holds
             assert "every zone that a contact may be in" in rules["calling_hours"].detail
             assert not rules["contacts"].holds
@@ -222,7 +229,7 @@ def test_the_campaign_s_own_days_begin_and_end_for_all(virtual: Virtual, tmp_pat
             )
             await clock.sleep(1800)
             assert not await house.calls(campaign.id)
-            (closed,) = [reason for reason in daemon.dispatcher.explain(campaign.id) if reason.rule == "calling_hours"]
+            (closed,) = [reason for reason in rules_of(daemon, campaign.id) if reason.rule == "calling_hours"]
             assert (closed.holds, closed.until) == (False, NOON + timedelta(hours=1))
             await house.ended(campaign.id)
             placed = await house.calls(campaign.id)

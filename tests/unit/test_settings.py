@@ -189,5 +189,5 @@ def test_known_zone_takes_links_and_refuses_what_is_no_zone() -> None:
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
 def test_a_moment_outside_the_calendar_is_refused_by_name(moment: str) -> None:
-    with pytest.raises(ValidationError, match="start_at\n.*outside the years"):
+    with pytest.raises(ValidationError, match=r"start_at\n.*outside the years"):
         CampaignSettings.model_validate({"start_at": moment})

@@ -36,7 +36,7 @@ class Row:
 
 
 ROWS = (
-    Row("GET", "/campaigns", (200,), ("status", "agent_id", "page", "per_page"), answer=JSON),
+    Row("GET", "/campaigns", (200,), ("status", "agent_id", "q", "sort", "page", "per_page"), answer=JSON),
     Row("POST", "/campaigns", (201, 400), bodies=(JSON, FORM), answer=JSON),
     Row("GET", "/campaigns/{campaign_id}", (200, 404), answer=JSON),
     Row("PATCH", "/campaigns/{campaign_id}", (200, 400, 404, 409), bodies=(JSON,), answer=JSON),
@@ -46,7 +46,10 @@ ROWS = (
     Row("POST", "/campaigns/{campaign_id}/resume", (200, 404, 409), answer=JSON),
     Row("POST", "/campaigns/{campaign_id}/stop", (200, 404, 409), bodies=(JSON,), answer=JSON),
     Row("POST", "/campaigns/{campaign_id}/contacts", (200, 400, 404, 409), ("on_invalid",), UPLOAD, JSON),
-    Row("GET", "/campaigns/{campaign_id}/contacts", (200, 404), ("status", *PART), answer=JSON),
+    Row("GET", "/campaigns/{campaign_id}/contacts", (200, 404), ("status", "outcome", "q", *PART), answer=JSON),
+    Row("GET", "/campaigns/{campaign_id}/contacts/{contact_id}", (200, 404), answer=JSON),
+    Row("DELETE", "/campaigns/{campaign_id}/contacts/{contact_id}", (204, 404, 409)),
+    Row("GET", "/campaigns/{campaign_id}/explain", (200, 404), answer=JSON),
     Row("GET", "/campaigns/{campaign_id}/events", (200, 404), ("after",), answer="text/event-stream"),
     Row("GET", "/campaigns/{campaign_id}/calls", (200, 404), PART, answer=JSON),
     Row("GET", "/campaigns/{campaign_id}/callbacks", (200, 404), PART, answer=JSON),
@@ -77,6 +80,11 @@ _CAMPAIGN = (
     *("id", "name", "description", "agent_id", "status", "settings", "stats"),
     *("created_at", "started_at", "completed_at"),
 )
+_CONTACT = (
+    *("id", "phone_number", "first_name", "last_name", "email", "company", "timezone", "priority"),
+    *("external_id", "attributes", "status", "attempts", "last_outcome", "next_attempt_at", "updated_at"),
+)
+_EXPLAIN = ("dialing", "summary", "next_moment", "rules")
 _AGENT = ("name", "kind", "max_concurrent_calls")
 _TENANT = (
     *("max_calls_per_second", "max_concurrent_calls", "trunks", "default_agent", "default_region", "weight"),
@@ -107,10 +115,12 @@ FIELDS: dict[str, tuple[str, ...]] = {
         *("calls_placed", "calls_in_flight", "answer_rate", "abandon_rate", "average_talk_seconds"),
         *("outcomes", "estimated_completion_at"),
     ),
-    "ContactOut": (
-        *("id", "phone_number", "first_name", "last_name", "email", "company", "timezone", "priority"),
-        *("external_id", "attributes", "status", "attempts", "last_outcome", "next_attempt_at", "updated_at"),
-    ),
+    "ContactOut": _CONTACT,
+    "ContactDetail": (*_CONTACT, "calls", "explain"),
+    "ExplainOut": _EXPLAIN,
+    "CampaignExplainOut": (*_EXPLAIN, "counts"),
+    "RuleOut": ("rule", "level", "holds", "detail", "until"),
+    "CountsOut": ("due", "waiting", "in_flight"),
     "ContactsIn": ("contacts", "on_invalid"),
     "ImportOut": ("import_id", "added", "duplicates", "invalid", "do_not_call", "errors"),
     "RowErrorOut": ("row", "column", "value", "code", "message"),
@@ -179,8 +189,10 @@ CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
         *(f"POST {_C}/start", f"POST {_C}/resume", f"POST {_C}/stop"),
         *(f"PATCH {_C}", f"POST {_C}/contacts", f"POST {_C}/callbacks"),
     ),
-    ("contact_not_found", 404): (f"POST {_C}/callbacks",),
-    ("contact_not_pending", 409): (f"POST {_C}/callbacks",),
+    ("contact_not_found", 404): (
+        *(f"POST {_C}/callbacks", f"GET {_C}/contacts/{{contact_id}}", f"DELETE {_C}/contacts/{{contact_id}}"),
+    ),
+    ("contact_not_pending", 409): (f"POST {_C}/callbacks", f"DELETE {_C}/contacts/{{contact_id}}"),
     ("callback_not_found", 404): (f"DELETE {_C}/callbacks/{{callback_id}}",),
     ("not_found", 404): ("DELETE /dnc/{number}",),
     ("campaign_active", 409): (f"DELETE {_C}",),

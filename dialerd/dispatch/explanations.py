@@ -1,0 +1,65 @@
+"""Explains campaigns and contacts of whatever status, with the planner's own rules and the dispatcher's own state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dialerd.clock import Clock
+from dialerd.core.explain import ContactFacts, Explanation, explain_campaign, explain_contact
+from dialerd.core.model import Campaign, Contact, ContactStatus, Tenant
+from dialerd.core.permit import number_rules
+from dialerd.core.plan import CampaignView
+from dialerd.dispatch.dispatcher import Dispatcher
+from dialerd.store import agents, campaigns, contacts, do_not_call, last_look
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A campaign's contacts by what they wait for."""
+
+    due: int
+    waiting: int
+    """Pending, and not due yet."""
+    in_flight: int
+
+
+class Explanations:
+    """Answers why calls are, or are not, going out."""
+
+    def __init__(self, dispatcher: Dispatcher, clock: Clock) -> None:
+        self._dispatcher = dispatcher
+        self._clock = clock
+
+    async def campaign(self, conn: AsyncConnection, campaign: Campaign) -> tuple[Explanation, Counts]:
+        """Explain a campaign, and count its contacts. Raises StoreError."""
+        now = self._clock.wall()
+        stats = (await campaigns.stats(conn, [campaign.id]))[campaign.id]
+        waiting = await contacts.count_waiting(conn, campaign.id, now)
+        due = max(0, stats.contacts[ContactStatus.PENDING] - waiting)
+        view = await self._view(conn, campaign)
+        told = explain_campaign(self._dispatcher.snapshot(), view, self._clock.now(), stats.in_flight)
+        return told, Counts(due, waiting, stats.in_flight)
+
+    async def contact(self, conn: AsyncConnection, tenant: Tenant, campaign: Campaign, contact: Contact) -> Explanation:
+        """Explain one contact. Raises StoreError."""
+        number = contact.phone_number
+        horizon = number_rules(tenant, campaign.settings, ()).horizon or timedelta()
+        dialled = await last_look.dialled(conn, tenant.id, [number], self._clock.wall() - horizon)
+        facts = ContactFacts(
+            await contacts.reason_of(conn, contact.id), bool(await do_not_call.listed(conn, tenant.id, [number]))
+        )
+        looked_up = replace(contact, dialled_at=tuple(dialled[number]))
+        view = await self._view(conn, campaign)
+        return explain_contact(self._dispatcher.snapshot(), view, looked_up, facts, self._clock.now())
+
+    async def _view(self, conn: AsyncConnection, campaign: Campaign) -> CampaignView:
+        """The campaign as the planner has it; of one that is not active, as it would have it."""
+        active = self._dispatcher.view(campaign.id)
+        if active is not None:
+            return active
+        agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
+        due, upcoming = await contacts.claim(conn, campaign.id, self._clock.wall(), 1, frozenset())
+        return CampaignView(campaign, agent, due, upcoming)
