@@ -150,11 +150,6 @@ def test_it_is_frozen() -> None:
             "tenant.default.allowed_prefixes[0]",
             "+4420",
         ),
-            "[tenant.default]",
-            "[tenant.default]\nallowed_prefixes=['44']",
-            "tenant.default.allowed_prefixes[0]",
-            "+4420",
-        ),
         ("[tenant.default]", "[tenant.default]\nmax_calls_per_day=0", "tenant.default.max_calls_per_day", "at least 1"),
         (
             "[tenant.default]",
