@@ -23,6 +23,7 @@ from dialerd.dispatch.dispatcher import Dispatcher, Limits
 from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
+from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
@@ -93,6 +94,7 @@ class Daemon:
             control=self.control,
             callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
             explanations=Explanations(self.dispatcher, clock),
+            forecasts=Forecasts(self.dispatcher, clock),
             exclusions=Exclusions(self.store, clock, self._intake_options),
             feed=self.feed,
             tenants=self._tenants,

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.campaign_forms import CampaignBody, CampaignIn, CampaignPatch, NewCampaignRequest
@@ -77,6 +78,7 @@ class StatsOut(Out):
     average_talk_seconds: float
     outcomes: dict[Outcome, int]
     estimated_completion_at: datetime | None
+    """At the rate of the last minutes, with the calling hours ahead; null where that is not known."""
 
 
 class CampaignOut(Out):
@@ -122,11 +124,6 @@ class CampaignPage(Out):
     pagination: Pagination
 
 
-def render(campaign: Campaign, stats: CampaignStats) -> CampaignOut:
-    """A campaign as the API shows it."""
-    return CampaignOut(**_values(campaign, stats))
-
-
 async def index(request: Request[CampaignQuery, None]) -> CampaignPage:
     """List the campaigns."""
     query = request.query
@@ -144,9 +141,10 @@ async def index(request: Request[CampaignQuery, None]) -> CampaignPage:
             sort=query.sort,
         )
         stats = await campaigns.stats(conn, [each.id for each in found])
+        shown = [CampaignOut(**await _values(request, conn, each, stats[each.id])) for each in found]
     pages = -(-total // query.per_page)
     pagination = Pagination(page=query.page, per_page=query.per_page, total=total, total_pages=pages)
-    return CampaignPage(data=[render(each, stats[each.id]) for each in found], pagination=pagination)
+    return CampaignPage(data=shown, pagination=pagination)
 
 
 async def create(request: Request[NoQuery, NewCampaignRequest]) -> CampaignCreated:
@@ -175,7 +173,7 @@ async def show(request: Request[NoQuery, None]) -> CampaignOut:
         if found is None:
             raise refuse(CAMPAIGN_NOT_FOUND)
         stats = await campaigns.stats(conn, [campaign_id])
-    return render(found, stats[campaign_id])
+        return CampaignOut(**await _values(request, conn, found, stats[campaign_id]))
 
 
 async def change(request: Request[NoQuery, CampaignPatch]) -> CampaignOut:
@@ -225,10 +223,13 @@ async def stop(request: Request[NoQuery, StopIn]) -> CampaignOut:
 async def _with_stats(request: Request[Any, Any], campaign: Campaign) -> dict[str, Any]:
     async with request.api.store.read() as conn:
         stats = await campaigns.stats(conn, [campaign.id])
-    return _values(campaign, stats[campaign.id])
+        return await _values(request, conn, campaign, stats[campaign.id])
 
 
-def _values(campaign: Campaign, stats: CampaignStats) -> dict[str, Any]:
+async def _values(
+    request: Request[Any, Any], conn: AsyncConnection, campaign: Campaign, stats: CampaignStats
+) -> dict[str, Any]:
+    through = await request.api.forecasts.completion(conn, campaign, stats)
     return {
         "id": show_id(campaign.id),
         "name": campaign.name,
@@ -236,14 +237,14 @@ def _values(campaign: Campaign, stats: CampaignStats) -> dict[str, Any]:
         "agent_id": None if campaign.agent_id is None else show_id(campaign.agent_id),
         "status": campaign.status,
         "settings": campaign.settings,
-        "stats": _stats(stats),
+        "stats": _stats(stats, through),
         "created_at": campaign.created_at,
         "started_at": campaign.started_at,
         "completed_at": campaign.completed_at,
     }
 
 
-def _stats(stats: CampaignStats) -> StatsOut:
+def _stats(stats: CampaignStats, through: datetime | None) -> StatsOut:
     abandoned = stats.outcomes[Outcome.ABANDONED]
     return StatsOut(
         total=stats.total,
@@ -254,7 +255,7 @@ def _stats(stats: CampaignStats) -> StatsOut:
         abandon_rate=_share(abandoned, abandoned + stats.outcomes[Outcome.ANSWERED]),
         average_talk_seconds=_share(stats.talk_seconds, stats.calls_answered),
         outcomes=dict(stats.outcomes),
-        estimated_completion_at=None,
+        estimated_completion_at=through,
     )
 
 

@@ -15,6 +15,7 @@ from dialerd.dispatch.control import Control
 from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
+from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.trunks import Trunks
 from dialerd.store.db import Store
@@ -60,6 +61,7 @@ class Api:
     control: Control
     callbacks: Callbacks
     explanations: Explanations
+    forecasts: Forecasts
     exclusions: Exclusions
     feed: Feed
     tenants: Tenants

@@ -17,6 +17,7 @@ from dialerd.api import (
     docs,
     explain,
     operations,
+    results,
     tenants,
     trunks,
 )
@@ -47,6 +48,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
         *explain.ROUTES,
         *EventsResource(streams).routes(),
         *calls.ROUTES,
+        *results.ROUTES,
         *agents.ROUTES,
         *do_not_call.ROUTES,
         *trunks.ROUTES,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 
 from dialerd.clock import Clock, show_id
+from dialerd.core.forecast import Pace
 from dialerd.core.model import Agent, AgentKind, Call, CallStatus, Campaign, ContactStatus, Pbx, Tenant, Trunk
 from dialerd.core.permit import number_rules
 from dialerd.core.phone import format_dial
@@ -83,6 +84,7 @@ class _Active:
     campaign: Campaign
     agent: Agent | None
     waiting_since: float | None = None
+    pace: Pace = field(default_factory=Pace)
 
 
 @dataclass(slots=True)
@@ -239,6 +241,11 @@ class Dispatcher:
     def snapshot(self) -> Snapshot:
         """All that the planner would know if it were asked now."""
         return self._snapshot()
+
+    def pace(self, campaign_id: int) -> Pace | None:
+        """How fast a campaign goes; None for one that is not active."""
+        active = self._campaigns.get(campaign_id)
+        return None if active is None else active.pace
 
     def view(self, campaign_id: int) -> CampaignView | None:
         """A campaign as the planner sees it; None for one that is not active."""
@@ -499,8 +506,11 @@ class Dispatcher:
     def _call_ended(self, live: LiveCall) -> None:
         self._book.release(live.call.id)
         self.trunks.ended(live.call)
-        if live.call.campaign_id not in self._campaigns:
+        active = self._campaigns.get(live.call.campaign_id)
+        if active is None:
             self._book.drop(Key(Level.CAMPAIGN, live.call.campaign_id))
+        elif live.contact.status is not ContactStatus.PENDING:
+            active.pace.note(self._clock.mono())
         self.wake()
 
     def _steps_written(self, steps: Sequence[CallStep]) -> None:

@@ -37,11 +37,11 @@ class Explanations:
         """Explain a campaign, and count its contacts. Raises StoreError."""
         now = self._clock.wall()
         stats = (await campaigns.stats(conn, [campaign.id]))[campaign.id]
-        waiting = await contacts.count_waiting(conn, campaign.id, now)
-        due = max(0, stats.contacts[ContactStatus.PENDING] - waiting)
+        pending = stats.contacts[ContactStatus.PENDING]
+        waiting = await contacts.count_waiting(conn, campaign.id, now, pending)
         view = await self._view(conn, campaign)
         told = explain_campaign(self._dispatcher.snapshot(), view, self._clock.now(), stats.in_flight)
-        return told, Counts(due, waiting, stats.in_flight)
+        return told, Counts(max(0, pending - waiting), waiting, stats.in_flight)
 
     async def contact(self, conn: AsyncConnection, tenant: Tenant, campaign: Campaign, contact: Contact) -> Explanation:
         """Explain one contact. Raises StoreError."""

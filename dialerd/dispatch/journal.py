@@ -15,7 +15,7 @@ from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-_RETRY_FIRST, _RETRY_MOST = 0.1, 5.0
+_RETRY_FIRST, _RETRY_MOST = 0.1, 1.0
 
 
 class Journal:
@@ -70,8 +70,7 @@ class Journal:
         future: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
         self._calls.append((calls, future))
         self._stir()
-        with self._clock.hold():
-            return await future
+        return await future
 
     @property
     def backlog(self) -> int:

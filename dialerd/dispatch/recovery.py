@@ -136,6 +136,9 @@ class Recovery:
             self._ask_in(LISTING_LAG)
             return
         first = self._missing.setdefault(call_id, asked_at)
+        if live.heard_at > first:
+            # It spoke since: that listing was wrong about it, or old.
+            first = self._missing[call_id] = asked_at
         if asked_at - first < SECOND_LOOK:
             self._ask_in(SECOND_LOOK - (asked_at - first))
             return

@@ -16,6 +16,7 @@ from dialerd.core.settings import CampaignSettings
 from dialerd.store.schema import OUTCOME_COLUMNS, campaign, campaign_stats
 from dialerd.store.tx import Tx
 
+_UNFINISHED = tuple(each.value for each in (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED))
 SORTED_BY: Mapping[str, sa.ColumnElement[Any]] = {
     "created_at": campaign.c.id,
     "name": sa.func.lower(campaign.c.name),
@@ -195,11 +196,16 @@ async def stats(conn: AsyncConnection, campaign_ids: Sequence[int]) -> dict[int,
     return {row["campaign_id"]: _stats(row) for row in (await conn.execute(query)).mappings()}
 
 
+async def count_unfinished(conn: AsyncConnection, tenant: str) -> int:
+    """How many campaigns of a tenant may still dial, hidden ones included."""
+    query = sa.select(sa.func.count()).where(campaign.c.tenant == tenant, campaign.c.status.in_(_UNFINISHED))
+    return await conn.scalar(query) or 0
+
+
 async def agent_in_use(conn: AsyncConnection, agent_id: int) -> bool:
     """Whether an unfinished campaign hands its calls to this agent."""
-    unfinished = [each.value for each in (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)]
     query = sa.select(campaign.c.id).where(
-        campaign.c.agent_id == agent_id, campaign.c.visible, campaign.c.status.in_(unfinished)
+        campaign.c.agent_id == agent_id, campaign.c.visible, campaign.c.status.in_(_UNFINISHED)
     )
     return (await conn.execute(query.limit(1))).first() is not None
 

@@ -18,8 +18,11 @@ from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
 from dialerd.store.tx import Tx
 
+_QUICKLY = 20_000
+"""Contacts counted in some milliseconds."""
 _SEARCHED = ("first_name", "last_name", "company", "email", "external_id")
 _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
+_INTERNATIONAL = re.compile(r"\+[0-9\s().-]+")
 BASE_LIST = 0
 """The list of contacts that were inserted whole; a staged upload is a list of its own."""
 
@@ -141,20 +144,45 @@ async def reason_of(conn: AsyncConnection, contact_id: int) -> str | None:
     return reason
 
 
-async def count_waiting(conn: AsyncConnection, campaign_id: int, now: datetime) -> int:
-    """How many pending contacts of a campaign are not due yet: counted over the index of due times alone."""
+async def last_due(conn: AsyncConnection, campaign_id: int) -> datetime | None:
+    """When the last of a campaign's pending contacts falls due; None where none waits for its time."""
     lists = await _visible_lists(conn, campaign_id)
-    found = 0
+    last = 0
     for rank in await _ranks(conn, campaign_id, lists):
-        query = sa.select(sa.func.count()).where(
-            contact.c.campaign_id == campaign_id,
-            contact.c.list_id.in_(lists),
-            contact.c.rank == rank,
-            contact.c.status == ContactStatus.PENDING,
-            contact.c.due_at > to_micros(now),
-        )
-        found += await conn.scalar(query) or 0
-    return found
+        for list_id in lists:
+            # One list and one rank are one range of ix_contact_due, of which the end is looked up.
+            query = sa.select(sa.func.max(contact.c.due_at)).where(
+                contact.c.campaign_id == campaign_id,
+                contact.c.list_id == list_id,
+                contact.c.rank == rank,
+                contact.c.status == ContactStatus.PENDING,
+            )
+            last = max(last, await conn.scalar(query) or 0)
+    return from_micros(last) if last > 0 else None
+
+
+async def count_waiting(conn: AsyncConnection, campaign_id: int, now: datetime, pending: int) -> int:
+    """How many of a campaign's pending contacts are not due yet.
+
+    Whichever are fewer are counted, over the index of due times alone: those who wait, or those who are due.
+    """
+    lists = await _visible_lists(conn, campaign_id)
+    ranks = await _ranks(conn, campaign_id, lists)
+    waiting = [contact.c.due_at > to_micros(now)]
+    for side, most in ((waiting, _QUICKLY), ([contact.c.due_at <= to_micros(now)], _QUICKLY), (waiting, None)):
+        found = 0
+        for rank in ranks:
+            some = sa.select(contact.c.id).where(
+                contact.c.campaign_id == campaign_id,
+                contact.c.list_id.in_(lists),
+                contact.c.rank == rank,
+                contact.c.status == ContactStatus.PENDING,
+                *side,
+            )
+            found += await conn.scalar(sa.select(sa.func.count()).select_from(some.limit(most).subquery())) or 0
+        if most is None or found < most:
+            return found if side is waiting else max(0, pending - found)
+    raise AssertionError("the last round has no bound")
 
 
 async def page(
@@ -199,7 +227,11 @@ async def _chosen(
         where.append(contact.c.status == status.value)
     if outcome is not None:
         where.append(contact.c.last_outcome == outcome.value)
-    if search is not None:
+    if search is not None and (begins := _INTERNATIONAL.fullmatch(search)):
+        # A number that is spelled from its beginning is looked up; anything else is looked for in every contact.
+        first = _BETWEEN_DIGITS.sub("", begins[0])
+        where += [contact.c.phone_number >= first, contact.c.phone_number < first + ":"]
+    elif search is not None:
         texts = [contact.c[name].icontains(search, autoescape=True) for name in _SEARCHED]
         # A number as a person spells it.
         plain = _BETWEEN_DIGITS.sub("", search)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -232,18 +232,20 @@ class Store:
     async def _operate(self, tx: Tx, job: _Job[Any], outcome: _Outcome) -> None:
         assert job.operation is not None
         own = Tx(tx.conn, self._clock)
+        first: Exception | None = None
         try:
             async with tx.conn.begin_nested():
-                result = await job.operation(own)
+                try:
+                    result = await job.operation(own)
+                except Exception as error:
+                    first = error
+                    raise
         except Exception as error:
-            if isinstance(error, DBAPIError) and not _is_permanent(error):
-                # The store itself failed (a full disk, a lost connection), and SQLite may have taken back the whole
-                # transaction by itself: what follows would be committed statement by statement. The savepoint is gone
-                # with it, so that the first error says more than the last.
-                first = error.__context__
-                if isinstance(first, DBAPIError):
-                    raise first from error
-                raise
+            if _is_the_stores(error):
+                # A full disk, say, or a lost connection. SQLite may have taken back the whole transaction by itself:
+                # what follows would be committed statement by statement. The savepoint is then gone too, so that the
+                # first error says more than the last.
+                raise (first if _is_the_stores(first) else error) from None
             # The savepoint took it back; the rest of the batch goes on.
             failure = _as_store_error(error) if isinstance(error, SQLAlchemyError) else error
             outcome.failures.append((job, failure))
@@ -319,6 +321,11 @@ def _as_store_error(error: Exception) -> StoreError:
     # Python shows the text that it could not encode; its reason does not.
     words = cause.reason if isinstance(cause, UnicodeEncodeError) else cause
     return StoreError(f"{type(cause).__name__}: {words}"[:300], permanent=_is_permanent(error))
+
+
+def _is_the_stores(error: Exception | None) -> TypeGuard[DBAPIError]:
+    """Whether the database itself failed, and not what was asked of it."""
+    return isinstance(error, DBAPIError) and not _is_permanent(error)
 
 
 def _is_permanent(error: Exception) -> bool:

@@ -83,6 +83,13 @@ def an_event(store: Store, status: str = "active") -> EventDraft:
     return EventDraft(EventKind.CAMPAIGN, 1, status, store.clock.wall())
 
 
+def no_thread_is_left(before: set[threading.Thread]) -> None:
+    """Every thread that is not among those of before has ended, or does so at once."""
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), thread
+
+
 async def big(tx: Tx) -> None:
     """Needs many pages more than there are."""
     await contacts.insert(tx, 1, 0, [a_row(each, attributes={"x": "y" * 500}) for each in range(1000, 1400)])
@@ -289,7 +296,7 @@ class TestLife:
         store = database.store()
         with pytest.raises(StoreNotReady, match="dialerd migrate"):
             await store.open()
-        assert not [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+        no_thread_is_left(before)
 
     async def test_a_closed_store_leaves_no_thread(self, database: Database) -> None:
         before = set(threading.enumerate())
@@ -298,7 +305,7 @@ class TestLife:
         await store.open()
         await asyncio.gather(*(due(store) for _ in range(10)))
         await store.close()
-        assert not [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()]
+        no_thread_is_left(before)
 
     async def test_a_reader_sees_one_state_while_others_write(self, store: Store) -> None:
         await add_campaign(store)

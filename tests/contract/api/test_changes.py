@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from dialerd.clock import read_id
-from dialerd.store import events
+from dialerd.store import contacts, events
 from dialerd.store.records import EventKind
-from tests.contract.api.house import House
+from tests.contract.api.house import DEADLINE, House
 
 NUMBER, SECOND = "+12025550101", "+12025550102"
+FETCHING = "due contacts are being fetched"
 
 
 def number_of(shown: str) -> int:
@@ -187,6 +189,9 @@ class TestFilters:
             ("202 555-01", [0, 1]),
             ("(202) 555.0102", [1]),
             ("+44", [2]),
+            ("+1 (202) 555-0102", [1]),
+            ("+1202555010", [0, 1]),
+            ("+", [0, 1, 2]),
             ("100%", [0]),
             ("%", [0]),
             ("crm_1", [0]),
@@ -254,7 +259,10 @@ class TestExplain:
         settings = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
         campaign_id = await house.campaign(NUMBER, settings=settings)
         started = (await house.ask("POST", f"/campaigns/{campaign_id}/start")).json
-        told = (await house.ask("GET", f"/campaigns/{campaign_id}/explain")).json
+        async with asyncio.timeout(DEADLINE):
+            told: dict[str, Any] = {"summary": FETCHING}
+            while told["summary"] == FETCHING:
+                told = (await house.ask("GET", f"/campaigns/{campaign_id}/explain")).json
         assert not told["dialing"]
         assert told["summary"].startswith("unreachable on pbx main since 20")
         assert started["warnings"] == [told["summary"]]
@@ -281,6 +289,21 @@ class TestExplain:
         assert (await house.ask("POST", f"/campaigns/{campaign_id}/callbacks", json=body)).status == 201
         told = (await house.ask("GET", f"/campaigns/{campaign_id}/explain")).json
         assert told["counts"] == {"due": 0, "waiting": 1, "in_flight": 2}
+
+    @pytest.mark.parametrize("quickly", [1, 2, 3, 100])
+    @pytest.mark.parametrize("waiting", [0, 1, 3, 4])
+    async def test_counts_whichever_side_is_smaller(
+        self, house: House, monkeypatch: pytest.MonkeyPatch, quickly: int, waiting: int
+    ) -> None:
+        monkeypatch.setattr(contacts, "_QUICKLY", quickly)
+        numbers = [f"+1202555010{index}" for index in range(4)]
+        campaign_id = await house.campaign(*numbers)
+        due_at = (house.clock.wall() + timedelta(hours=1)).isoformat()
+        for number in numbers[:waiting]:
+            body = {"phone_number": number, "due_at": due_at}
+            assert (await house.ask("POST", f"/campaigns/{campaign_id}/callbacks", json=body)).status == 201
+        told = (await house.ask("GET", f"/campaigns/{campaign_id}/explain")).json
+        assert told["counts"] == {"due": 4 - waiting, "waiting": waiting, "in_flight": 0}
 
     async def test_a_contact_names_its_own_rules(self, house: House) -> None:
         settings = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}

@@ -115,7 +115,7 @@ async def test_only_admins_change_the_list(house: House, method: str, path: str)
 async def test_pending_contacts_are_cancelled_in_every_campaign_of_the_tenant(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exclusions, "STEP", 2)
+    monkeypatch.setattr(exclusions, "_PROBES", 4)
     numbers = [f"+1202555010{index}" for index in range(5)]
     mine = [await house.campaign(*numbers, "+12025550199") for _ in range(2)]
     theirs = await house.campaign(*numbers, key="other", agent_id=await house.agent("other"))
