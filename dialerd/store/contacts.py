@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,15 +13,13 @@ from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.store import callbacks
 from dialerd.store.callbacks import CallbackStatus
+from dialerd.store.contact_search import matching
 from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
 from dialerd.store.tx import Tx
 
 _QUICKLY = 20_000
 """Contacts counted in some milliseconds."""
-_SEARCHED = ("first_name", "last_name", "company", "email", "external_id")
-_BETWEEN_DIGITS = re.compile(r"[\s().-]+")
-_INTERNATIONAL = re.compile(r"\+[0-9\s().-]+")
 BASE_LIST = 0
 """The list of contacts that were inserted whole; a staged upload is a list of its own."""
 
@@ -227,15 +224,8 @@ async def _chosen(
         where.append(contact.c.status == status.value)
     if outcome is not None:
         where.append(contact.c.last_outcome == outcome.value)
-    if search is not None and (begins := _INTERNATIONAL.fullmatch(search)):
-        # A number that is spelled from its beginning is looked up; anything else is looked for in every contact.
-        first = _BETWEEN_DIGITS.sub("", begins[0])
-        where += [contact.c.phone_number >= first, contact.c.phone_number < first + ":"]
-    elif search is not None:
-        texts = [contact.c[name].icontains(search, autoescape=True) for name in _SEARCHED]
-        # A number as a person spells it.
-        plain = _BETWEEN_DIGITS.sub("", search)
-        where.append(sa.or_(*texts, contact.c.phone_number.contains(plain, autoescape=True) if plain else sa.false()))
+    if search is not None:
+        where.append(matching(search))
     return where
 
 

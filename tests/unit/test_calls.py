@@ -275,7 +275,9 @@ def test_an_answer_ends_the_ringing_time_and_begins_the_talking_time(virtual: Vi
 
 
 @pytest.mark.parametrize(
-    ("events", "limit"), [([], SETUP), ([Ringing(ID)], 20), ([Ringing(ID), Answered(ID)], 60)], ids=len
+    ("events", "limit"),
+    [([], SETUP), ([Ringing(ID)], 20), ([Ringing(ID), Answered(ID)], 60)],
+    ids=["dialling", "ringing", "connected"],
 )
 def test_a_call_that_nobody_ends_is_asked_about(
     virtual: Virtual, metrics: Metrics, events: list[CallEvent], limit: float

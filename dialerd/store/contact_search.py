@@ -1,0 +1,26 @@
+"""Which contacts a person's search words mean, as a condition."""
+
+from __future__ import annotations
+
+import re
+
+import sqlalchemy as sa
+
+from dialerd.store.schema import contact
+
+_TEXTS = ("first_name", "last_name", "company", "email", "external_id")
+_BETWEEN_DIGITS = re.compile(r"[\s().-]+")
+_INTERNATIONAL = re.compile(r"\+[0-9\s().-]+")
+
+
+def matching(search: str) -> sa.ColumnElement[bool]:
+    """The condition that a contact fulfils whose number, names, company, e-mail address or external id has a text.
+
+    A number that is spelled from its beginning is looked up; anything else is looked for in every contact.
+    """
+    plain = _BETWEEN_DIGITS.sub("", search)
+    if _INTERNATIONAL.fullmatch(search):
+        return sa.and_(contact.c.phone_number >= plain, contact.c.phone_number < plain + ":")
+    texts = [contact.c[name].icontains(search, autoescape=True) for name in _TEXTS]
+    # A number as a person spells it.
+    return sa.or_(*texts, contact.c.phone_number.contains(plain, autoescape=True) if plain else sa.false())
