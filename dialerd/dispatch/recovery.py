@@ -95,12 +95,13 @@ class Recovery:
                 self._ask_in(_RETRY)
 
     async def _next_reason(self) -> None:
-        try:
-            async with asyncio.timeout(ROUTINE):
-                await self._wanted.wait()
-        except TimeoutError:
-            if self._calls.of_pbx(self._pbx):
-                self._wanted.set()
+        while not self._wanted.is_set():
+            try:
+                async with asyncio.timeout(ROUTINE):
+                    await self._wanted.wait()
+            except TimeoutError:
+                if self._calls.of_pbx(self._pbx):
+                    return
 
     async def _ask(self) -> None:
         asked_at = self._clock.mono()

@@ -130,16 +130,19 @@ async def _be_away(outage: Outage, ami: Ami) -> Absence:
     begun = _clock.wall().timestamp()
     async with outage():
         heard = len(ami.events)
-        await asyncio.to_thread(_await_hangups, ami, heard)
+        await asyncio.to_thread(_await_hangups, ami, heard, begun + ON_THE_BRINK)
+        # What has ended is to lie before the brink, not on it: here it is time itself that has to pass.
+        await _clock.sleep(2 * ON_THE_BRINK)
     return Absence(begun, _clock.wall().timestamp())
 
 
-def _await_hangups(ami: Ami, after: int) -> None:
+def _await_hangups(ami: Ami, after: int, begun: float) -> None:
     # What the client has not read yet may be older than the outage: a ping's answer comes behind it.
     ami.action("Ping")
     gone = 0
     while gone < GONE_WHILE_AWAY:
-        gone += ami.next_event(("Hangup",), 20.0)["Channel"].startswith("PJSIP/trunk")
+        ours = ami.next_event(("Hangup",), 20.0)["Channel"].startswith("PJSIP/trunk")
+        gone += ours and _clock.wall().timestamp() > begun
 
 
 def _check_calls(lab: Lab, calls: Sequence[Json], absence: Absence) -> None:

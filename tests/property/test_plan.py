@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
@@ -172,4 +171,4 @@ def test_no_wake_is_in_vain(scene: Scene) -> None:
         assert made.wake_at >= now
         if not made.calls and not made.deferrals and not made.hungry:
             assert made.wake_at - now >= 0.001 - 1e-9
-        now = math.nextafter(made.wake_at, math.inf)
+        now = made.wake_at

@@ -1,0 +1,324 @@
+"""Recovery: gone is who is missing from two listings, and nothing is dialled on a PBX that was not asked."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+
+from dialerd.clock import VirtualClock
+from dialerd.core.model import CallStatus
+from dialerd.core.outcome import Outcome
+from dialerd.core.settings import CampaignSettings
+from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.recovery import LISTING_LAG, ROUTINE, SECOND_LOOK, Recovery
+from dialerd.pbx.driver import ChannelState, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
+from dialerd.store.records import CallStep
+from dialerd.telemetry.metrics import Metrics
+from tests.support.contacts import a_contact
+from tests.support.records import an_originating
+from tests.support.virtual import START, Virtual
+
+
+@dataclass
+class Pbx:
+    """What recovery asks of a driver."""
+
+    clock: VirtualClock
+    state: LinkState = LinkState.UP
+    reason: str | None = None
+    channels: dict[str, ChannelState] = field(default_factory=dict)
+    takes: float = 0.01
+    fails: bool = False
+    asked: list[float] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+
+    async def live(self) -> tuple[LiveChannel, ...]:
+        self.asked.append(self.clock.mono())
+        await self.clock.sleep(self.takes)
+        if self.fails or self.state is not LinkState.UP:
+            raise LinkLost("gone")
+        return tuple(LiveChannel(call_id, state, 1.0) for call_id, state in self.channels.items())
+
+    def forget(self, call_id: str) -> None:
+        self.forgotten.append(call_id)
+
+
+class Steps:
+    """A journal that takes everything."""
+
+    def step(self, step: CallStep) -> None:
+        """Take a step."""
+
+
+class Bench:
+    """Recovery of one PBX and the calls that it may have."""
+
+    def __init__(self, clock: VirtualClock, metrics: Metrics) -> None:
+        self.clock, self.metrics = clock, metrics
+        self.pbx = Pbx(clock)
+        self.ended: list[LiveCall] = []
+        self.woken = 0
+        self.calls = Calls(
+            cast(Journal, Steps()),
+            clock,
+            metrics,
+            on_end=self.ended.append,
+            hang_up=lambda _: None,
+            on_overdue=lambda _: self.recovery.doubt(),
+        )
+        driver = cast(PbxDriver, self.pbx)
+        self.recovery = Recovery("main", driver, self.calls, clock, metrics, wake=self.wake)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def a_call(self, call_id: str = "call", *, sent: bool = True) -> LiveCall:
+        """A call in flight, whose order has just gone out."""
+        made = an_originating(a_contact(), call_id, self.clock.wall())
+        live = LiveCall(made.call, made.contact, CampaignSettings(answer_timeout=300), 1000.0)
+        self.calls.add(live)
+        if sent:
+            self.calls.sent(live)
+        return live
+
+    def from_before(self, call_id: str = "call") -> LiveCall:
+        """A call in flight from before the restart."""
+        made = an_originating(a_contact(), call_id, self.clock.wall())
+        live = LiveCall(made.call, made.contact, CampaignSettings(), 1000.0)
+        self.calls.resume(live)
+        return live
+
+    def outcomes(self) -> dict[str, Outcome | None]:
+        return {live.call.id: live.call.outcome for live in self.ended}
+
+
+def play(virtual: Virtual, metrics: Metrics, scene: object) -> None:
+    """Run a scene beside recovery's own task."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        task = asyncio.ensure_future(bench.recovery.run())
+        try:
+            await scene(bench)  # type: ignore[operator]
+        finally:
+            bench.calls.disarm()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    virtual(main)
+
+
+def test_the_gate_opens_when_the_pbx_was_asked(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.pbx.state, bench.pbx.reason = LinkState.REFUSED, "Authentication failed"
+        gate = bench.recovery.gate()
+        assert not gate.open
+        assert gate.detail == f"Authentication failed on pbx main since {START:%Y-%m-%d %H:%M}Z"
+        bench.pbx.state, bench.pbx.reason = LinkState.UP, None
+        bench.recovery.link_up()
+        assert not bench.recovery.gate().open
+        await bench.clock.sleep(0.1)
+        assert bench.recovery.gate().open
+        assert bench.woken == 1
+        bench.pbx.state = LinkState.CONNECTING
+        bench.recovery.link_down()
+        assert not bench.recovery.gate().open
+
+    play(virtual, metrics, scene)
+
+
+def test_a_lost_link_needs_a_listing_of_its_own(virtual: Virtual, metrics: Metrics) -> None:
+    """The link comes back at once: what was known before it went is known no more."""
+
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        bench.recovery.link_down()
+        bench.recovery.link_up()
+        assert not bench.recovery.gate().open
+        await bench.clock.sleep(0.1)
+        assert bench.recovery.gate().open
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_missing_from_two_listings_is_interrupted(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before("gone")
+        bench.from_before("lives")
+        bench.pbx.channels = {"lives": ChannelState.UP}
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert bench.ended == []
+        assert bench.recovery.gate().open  # what is in doubt keeps its slot, and the rest may go on
+        await bench.clock.sleep(SECOND_LOOK + 0.1)
+        assert bench.outcomes() == {"gone": Outcome.INTERRUPTED}
+        assert bench.pbx.forgotten == ["gone"]
+        lives = bench.calls.get("lives")
+        assert lives is not None
+        assert lives.call.status is CallStatus.CONNECTED
+
+    play(virtual, metrics, scene)
+
+
+def test_a_fresh_call_is_not_declared_gone(virtual: Virtual, metrics: Metrics) -> None:
+    """The listing lags behind an accepted order."""
+
+    async def scene(bench: Bench) -> None:
+        bench.a_call()
+        bench.recovery.doubt()
+        await bench.clock.sleep(LISTING_LAG - 0.1)
+        assert bench.ended == []
+        bench.pbx.channels = {"call": ChannelState.DIALLING}
+        await bench.clock.sleep(60)
+        assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+def test_a_fresh_call_that_never_appears_is_gone_after_all(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.a_call()
+        bench.recovery.doubt()
+        await bench.clock.sleep(LISTING_LAG + SECOND_LOOK + 0.5)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_whose_order_has_not_gone_out_yet_cannot_be_listed(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        live = bench.a_call(sent=False)
+        bench.recovery.doubt()
+        await bench.clock.sleep(LISTING_LAG - 0.1)
+        bench.calls.sent(live)
+        bench.pbx.channels = {"call": ChannelState.DIALLING}
+        await bench.clock.sleep(30)
+        assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+def test_a_channel_that_turns_up_late_is_adopted(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        live = bench.from_before()
+        bench.recovery.link_up()
+        await bench.clock.sleep(SECOND_LOOK / 2)
+        bench.pbx.channels = {"call": ChannelState.RINGING}
+        await bench.clock.sleep(SECOND_LOOK)
+        assert live.call.status is CallStatus.RINGING
+        # Its absence before counts no more: it takes two listings again.
+        bench.pbx.channels = {}
+        bench.recovery.doubt()
+        await bench.clock.sleep(SECOND_LOOK - 0.2)
+        assert bench.ended == []
+        await bench.clock.sleep(1)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_whoever_speaks_between_two_listings_was_not_gone(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.recovery.link_up()
+        await bench.clock.sleep(SECOND_LOOK / 2)
+        bench.calls.hear("main", Ringing("call"))
+        await bench.clock.sleep(SECOND_LOOK)
+        assert bench.ended == []
+        await bench.clock.sleep(SECOND_LOOK)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_whoever_speaks_while_the_listing_is_under_way_lives(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.pbx.takes = 1.0
+        bench.from_before()
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.5)
+        bench.calls.hear("main", Ringing("call"))
+        await bench.clock.sleep(3.0)
+        assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+def test_a_listing_that_fails_is_tried_again_and_proves_nothing(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.pbx.fails = True
+        bench.recovery.link_up()
+        await bench.clock.sleep(20)
+        assert bench.ended == []
+        assert not bench.recovery.gate().open
+        assert 10 <= len(bench.pbx.asked) <= 21
+        bench.pbx.fails = False
+        await bench.clock.sleep(SECOND_LOOK + 1.5)
+        assert bench.recovery.gate().open
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_two_links_need_two_listings_each(virtual: Virtual, metrics: Metrics) -> None:
+    """Missing before the link went and missing after it came back is one listing of each: not yet gone."""
+
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        bench.recovery.link_down()
+        await bench.clock.sleep(SECOND_LOOK * 0.9)
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.5)
+        assert bench.ended == []
+        await bench.clock.sleep(SECOND_LOOK + 0.1)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_nobody_is_asked_while_the_link_is_down(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.pbx.state = LinkState.CONNECTING
+        bench.recovery.doubt()
+        await bench.clock.sleep(1000)
+        assert bench.pbx.asked == []
+        assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+@pytest.mark.parametrize("in_flight", [False, True])
+def test_the_pbx_is_asked_each_minute_while_calls_are_in_flight(
+    virtual: Virtual, metrics: Metrics, in_flight: bool
+) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        if in_flight:
+            bench.a_call()
+            bench.pbx.channels = {"call": ChannelState.DIALLING}
+        before = len(bench.pbx.asked)
+        await bench.clock.sleep(10 * ROUTINE)
+        routine = len(bench.pbx.asked) - before
+        assert (8 <= routine <= 12) if in_flight else routine == 0
+
+    play(virtual, metrics, scene)
+
+
+def test_a_strangers_channel_is_counted(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.pbx.channels = {"a stranger": ChannelState.UP}
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert bench.metrics.pbx_events_unknown.labels("main")._value.get() == 1
+
+    play(virtual, metrics, scene)
