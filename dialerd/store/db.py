@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dialerd.clock import Clock
-from dialerd.store import schema, steps
+from dialerd.store import schema, sqlite_link, steps
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.records import CallStep, Event, Originating
 from dialerd.store.tx import Committed, Tx
@@ -279,10 +279,12 @@ class Store:
 
 def _engine(url: str, *, immediate: bool, size: int) -> AsyncEngine:
     parsed = make_url(url)
+    options: dict[str, Any] = {}
+    # Timeouts bound every wait: for a connection of the pool, and for SQLite's lock.
     if parsed.drivername == "sqlite":
         parsed = parsed.set(drivername="sqlite+aiosqlite")
-    # Timeouts bound every wait: for a connection of the pool, and for SQLite's lock.
-    engine = create_async_engine(parsed, pool_size=size, max_overflow=0, pool_timeout=10, connect_args={"timeout": 5})
+        options["async_creator"] = sqlite_link.connector(parsed.database or "", timeout=5.0)
+    engine = create_async_engine(parsed, pool_size=size, max_overflow=0, pool_timeout=10, **options)
 
     @sa.event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

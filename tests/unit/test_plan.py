@@ -161,6 +161,17 @@ class TestLimits:
         assert len(moments) == 4
         assert moments == pytest.approx([index * (1 + GUARD) / 200 for index in range(4)])
 
+    def test_a_wake_at_the_edge_is_not_in_vain(self) -> None:
+        """However the moment rounds: whoever is woken for a rate is served, and does not ask for that moment again."""
+        for index in range(300):
+            world, now = World(), index * 1234.567891
+            view = a_view(a_campaign(max_calls_per_second=1 + index % 7), contacts=3)
+            world.place(world.plan(view, seconds=now).calls)
+            left = replace(view, contacts=view.contacts[1:])
+            woken = world.plan(left, seconds=now).wake_at
+            assert woken is not None
+            assert len(world.plan(left, seconds=woken).calls) == 1, (now, woken)
+
     def test_the_next_trunk_takes_what_the_first_cannot(self) -> None:
         world, view = World(trunk_slots=2), a_view(contacts=9)
         assert trunks_of(world.plan(view)) == {"a": 2, "b": 2}

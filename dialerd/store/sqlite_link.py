@@ -1,0 +1,104 @@
+"""SQLite through aiosqlite with one trip to its thread per statement.
+
+A cursor of aiosqlite takes a trip each to be made, to execute, to fetch and to be closed, and each trip wakes two
+threads: more work than the statement itself. This one executes, fetches all rows and closes in a single trip; rows are
+held in memory anyway, for SQLAlchemy's adapter fetches them at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple
+
+import aiosqlite
+
+
+class _Result(NamedTuple):
+    rows: list[Any]
+    description: Any
+    rowcount: int
+    lastrowid: int | None
+
+
+class OneTripConnection(aiosqlite.Connection):
+    """A connection whose cursors take one trip per statement."""
+
+    def cursor(self) -> OneTripCursor:  # type: ignore[override] # SQLAlchemy only enters it
+        """Make a cursor, which costs nothing until it executes."""
+        return OneTripCursor(self)
+
+    async def perform(self, method: str, sql: str, parameters: Iterable[Any]) -> _Result:
+        """Execute a statement by a method of sqlite3's cursor, and fetch what it gives. Raises sqlite3.Error."""
+        work = functools.partial(_perform, self._conn, method, sql, parameters)
+        result: _Result = await self._execute(work)  # type: ignore[no-untyped-call]
+        return result
+
+
+class OneTripCursor:
+    """What SQLAlchemy's adapter uses of a cursor of aiosqlite."""
+
+    def __init__(self, connection: OneTripConnection) -> None:
+        self._connection = connection
+        self._result = _Result([], None, -1, None)
+        self.arraysize = 1
+
+    async def __aenter__(self) -> OneTripCursor:
+        return self
+
+    @property
+    def description(self) -> Any:
+        """The columns of the rows, as sqlite3 gives them; None where there are none."""
+        return self._result.description
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement changed; -1 where that is not told."""
+        return self._result.rowcount
+
+    @property
+    def lastrowid(self) -> int | None:
+        """The id of the row that was inserted last."""
+        return self._result.lastrowid
+
+    async def execute(self, sql: str, parameters: Iterable[Any] = ()) -> OneTripCursor:
+        """Execute a statement. Raises sqlite3.Error."""
+        self._result = await self._connection.perform("execute", sql, parameters)
+        return self
+
+    async def executemany(self, sql: str, parameters: Iterable[Iterable[Any]]) -> OneTripCursor:
+        """Execute a statement once per set of parameters. Raises sqlite3.Error."""
+        self._result = await self._connection.perform("executemany", sql, parameters)
+        return self
+
+    async def fetchall(self) -> list[Any]:
+        """The rows of the statement."""
+        return self._result.rows
+
+    async def close(self) -> None:
+        """Nothing is open: the statement's own trip closed it."""
+
+
+def connector(path: str, timeout: float) -> Callable[[], Awaitable[OneTripConnection]]:
+    """Return what opens connections to a database file; ``timeout``: seconds to wait for SQLite's lock."""
+    opener = functools.partial(sqlite3.connect, path, timeout=timeout, check_same_thread=False)
+
+    async def connect() -> OneTripConnection:
+        connection = OneTripConnection(opener, iter_chunk_size=64)
+        # As SQLAlchemy does: a connection that nobody closed must not keep the process alive.
+        connection._thread.daemon = True
+        await connection
+        return connection
+
+    return connect
+
+
+def _perform(connection: sqlite3.Connection, method: str, sql: str, parameters: Iterable[Any]) -> _Result:
+    cursor = connection.cursor()
+    try:
+        getattr(cursor, method)(sql, parameters)
+        rows = cursor.fetchall() if cursor.description else []
+        return _Result(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
+    finally:
+        cursor.close()
