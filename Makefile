@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-FAST_TESTS := tests/unit tests/property tests/golden tests/contract tests/simulation
+FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,7 +39,7 @@ lint: $(DEV)
 	exit $$failed
 
 fast-tests: $(DEV)
-	@$(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)
+	@TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@$(BIN)/pytest -q -n 2 -m "not lab"

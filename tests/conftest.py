@@ -6,12 +6,22 @@ import os
 from collections.abc import Generator
 
 import pytest
+import structlog
+from hypothesis import settings
 
 from dialerd.telemetry.metrics import Metrics
+from tests.support.effort import examples
 from tests.support.logs import restored_logs
 from tests.support.virtual import virtual
 
 __all__ = ["metrics", "restored_logs", "virtual"]
+
+# No deadline per example: the machines that run the tests are shared and noisy.
+settings.register_profile("dialerd", deadline=None, print_blob=True, max_examples=examples(100))
+settings.load_profile("dialerd")
+
+# Tracebacks as Python writes them: rich ones, with every local, take a fifth of a second each.
+structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 _NOTHING_MAY_BE_SKIPPED = os.environ.get("CI", "").lower() == "true"
 

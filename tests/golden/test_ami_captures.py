@@ -6,7 +6,7 @@ import tomllib
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dialerd.pbx.ami_events import AmiCalls
@@ -37,6 +37,7 @@ def test_recording(version: str, name: str) -> None:
     assert stream.garbage == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPLIT_EVERYWHERE)
 @pytest.mark.parametrize("version", captures.VERSIONS)
 def test_split_at_every_byte(version: str, name: str) -> None:
@@ -52,7 +53,6 @@ def test_split_at_every_byte(version: str, name: str) -> None:
     assert captures.in_words(told) == EXPECTED[version][name]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(RECORDINGS), st.lists(st.integers(1, 20_000), max_size=30))
 def test_split_anywhere(recording: tuple[str, str], cuts: list[int]) -> None:
     version, name = recording

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
 from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus, Contact, Moment, Pbx, Tenant, Trunk
-from dialerd.core.plan import CampaignView, Plan, Snapshot, plan
+from dialerd.core.plan import plan
 from dialerd.core.settings import WEEKDAYS, CampaignSettings
+from dialerd.core.snapshot import CampaignView, Plan, Snapshot
 from dialerd.core.throttle import Book, Key, Level, Shares
 from dialerd.core.zones import callee_zones, zones_of
 from tests.support.contacts import a_contact
+from tests.support.effort import examples
 
 AGENT = Agent(7, "one", "sales", AgentKind.DIALPLAN, context="c", exten="s")
 TENANT = Tenant("one", 100.0, 100, ("a",))
@@ -122,7 +124,7 @@ def planned(settings: CampaignSettings, contacts: list[Contact], now: datetime) 
     [(number, None) for number in NUMBERS],
     datetime(2026, 3, 2, 17, tzinfo=UTC),
 )
-@hypothesis_settings(max_examples=300)
+@hypothesis_settings(max_examples=examples(300))
 def test_nobody_is_called_while_a_zone_of_the_number_is_closed(
     settings: CampaignSettings, listed: list[tuple[str, str | None]], now: datetime
 ) -> None:
@@ -148,7 +150,7 @@ def test_nobody_is_called_while_a_zone_of_the_number_is_closed(
 
 
 @given(rules, lists, moments)
-@hypothesis_settings(max_examples=200)
+@hypothesis_settings(max_examples=examples(200))
 def test_who_is_put_off_can_be_called_when_told_and_is_not_asked_before(
     settings: CampaignSettings, listed: list[tuple[str, str | None]], now: datetime
 ) -> None:

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialerd.core.model import CampaignStatus, Contact
-from dialerd.core.plan import HORIZON, CampaignView, Gate, Plan, explain, plan
+from dialerd.core.plan import plan
+from dialerd.core.rules import HORIZON, explain
+from dialerd.core.snapshot import CampaignView, Gate, Plan
 from dialerd.core.throttle import Key, Level
 from dialerd.core.windows import window
 from tests.support.contacts import a_contact
+from tests.support.effort import examples
 from tests.support.planning import AGENT, GUARD, NOON, World, a_campaign, at
 
 rates = st.sampled_from([0.5, 1, 2.5, 10, 60, 400])
@@ -83,7 +86,7 @@ scenes = st.tuples(worlds(), st.integers(0, 5).flatmap(lambda n: st.tuples(*(vie
 Scene = tuple[World, tuple[CampaignView, ...]]
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(scenes)
 def test_nothing_is_planned_that_a_rule_forbids(scene: Scene) -> None:
     world, crowd = scene
@@ -124,7 +127,7 @@ def test_nothing_is_planned_that_a_rule_forbids(scene: Scene) -> None:
     assert len(dialled) == len(set(dialled))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(scenes)
 def test_silence_has_a_reason_and_the_plan_repeats(scene: Scene) -> None:
     world, crowd = scene
@@ -156,7 +159,7 @@ def _seen_again(crowd: tuple[CampaignView, ...], made: Plan) -> tuple[CampaignVi
     return tuple(replace(view, contacts=left(view.contacts)) for view in crowd)
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(scenes)
 def test_no_wake_is_in_vain(scene: Scene) -> None:
     """Asked again at the moment it named, the planner has something to do, or names a later moment: it never spins."""

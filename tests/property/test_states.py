@@ -12,6 +12,7 @@ from dialerd.core.campaign import CampaignEvent
 from dialerd.core.contact import ContactEvent
 from dialerd.core.machine import IllegalTransition, step
 from dialerd.core.model import CampaignStatus, ContactStatus
+from tests.support.effort import examples
 
 ENDS = frozenset({ContactEvent.COMPLETE, ContactEvent.RETRY, ContactEvent.FAIL})
 
@@ -95,7 +96,7 @@ class ContactWalk(RuleBasedStateMachine):
         assert self.live == (1 if self.status in contact.IN_FLIGHT else 0)
 
 
-CampaignWalk.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
-ContactWalk.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
+CampaignWalk.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
+ContactWalk.TestCase.settings = settings(max_examples=examples(60), stateful_step_count=30)
 TestCampaignWalk = CampaignWalk.TestCase
 TestContactWalk = ContactWalk.TestCase

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from dialerd.core.throttle import Book, Draft, Key, Level, Rate, Shares
+from tests.support.effort import examples
 
 GUARD = 0.06
 TRUNK, PBX = Key(Level.TRUNK, "a"), Key(Level.PBX, "main")
@@ -101,7 +102,7 @@ class Sending(RuleBasedStateMachine):
 
 
 TestSending = Sending.TestCase
-TestSending.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSending.settings = settings(max_examples=examples(150), stateful_step_count=40)
 
 
 @given(rates, st.lists(lateness, min_size=2, max_size=60))

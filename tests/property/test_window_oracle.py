@@ -111,6 +111,7 @@ def walk(rules: CampaignSettings, zones: tuple[str, ...], first: datetime, expec
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rules", RULES, ids=lambda r: f"{r.calling_hours_start}-{r.calling_hours_end}")
 def test_every_minute_of_a_year_in_twenty_zones(rules: CampaignSettings) -> None:
     first = datetime(2026, 11, 1, tzinfo=UTC)

@@ -17,6 +17,7 @@ from dialerd.store import callbacks
 from dialerd.store.callbacks import Callback, CallbackStatus
 from tests.simulation import laws
 from tests.simulation.house import House, numbers
+from tests.support.effort import seeds
 from tests.support.virtual import START, Virtual
 
 QUICK = SimulatedSettings(
@@ -134,7 +135,7 @@ def test_a_campaign_stays_open_for_its_promise_and_retries_it_afresh(virtual: Vi
     virtual(main)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_a_promise_in_the_midst_of_planning_is_neither_lost_nor_kept_too_early(
     virtual: Virtual, tmp_path: Path, seed: int
 ) -> None:

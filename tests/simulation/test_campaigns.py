@@ -132,6 +132,7 @@ def test_a_second_trunk_takes_what_the_first_cannot(virtual: Virtual, tmp_path: 
     virtual(main)
 
 
+@pytest.mark.slow
 def test_tenants_and_campaigns_share_a_scarce_trunk(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK, Size(rate=100, channels=12))

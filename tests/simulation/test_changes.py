@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dialerd.clock import VirtualClock
 from dialerd.core.explain import Explanation
 from dialerd.core.model import Campaign, CampaignStatus, ContactStatus
@@ -126,6 +128,7 @@ def test_it_says_why_it_is_silent_and_when_it_goes_on(virtual: Virtual, tmp_path
     virtual(main)
 
 
+@pytest.mark.slow
 def test_it_foretells_its_end(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, TALK)

@@ -16,12 +16,13 @@ from dialerd.store import schema
 from dialerd.store.tx import Tx
 from tests.simulation import laws
 from tests.simulation.house import House, numbers
+from tests.support.effort import seeds
 from tests.support.virtual import Virtual
 
 BUSY = SimulatedSettings(shares={Behaviour.BUSY: 1.0}, post_dial_seconds=(0.1, 0.5))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(4))
 def test_whoever_was_pending_is_cancelled_and_never_dialled(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, BUSY)

@@ -14,6 +14,7 @@ from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation import laws
 from tests.simulation.house import House, Size, numbers
+from tests.support.effort import seeds
 from tests.support.virtual import Virtual
 
 QUICK = SimulatedSettings(
@@ -25,11 +26,6 @@ QUICK = SimulatedSettings(
 SOON: dict[str, Any] = {
     "retry": {"busy": {"delay_seconds": 5}, "no_answer": {"delay_seconds": 5}, "interrupted": {"delay_seconds": 5}}
 }
-
-
-def seeds(count: int) -> list[object]:
-    """So many seeds: the first for every check, all of them for the whole test run."""
-    return [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(count)]
 
 
 async def _laws(house: House, campaign_id: int) -> None:

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Call, CampaignStatus, ContactStatus
-from dialerd.core.plan import Deferral, Reason, explain
+from dialerd.core.rules import explain
+from dialerd.core.snapshot import Deferral, Reason
 from dialerd.dispatch.hopper import MOST
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
@@ -134,6 +135,7 @@ def test_each_is_dialled_when_it_is_day_where_its_number_lies(virtual: Virtual, 
     virtual(main)
 
 
+@pytest.mark.slow
 def test_retries_over_many_days_stay_inside_the_hours(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, SimulatedSettings(shares={Behaviour.BUSY: 0.5, Behaviour.NO_ANSWER: 0.5}))

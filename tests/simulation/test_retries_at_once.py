@@ -13,13 +13,14 @@ from dialerd.core.outcome import Outcome
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation.house import House, numbers
+from tests.support.effort import seeds
 from tests.support.virtual import Virtual
 
 CONTACTS, RETRIES = 1, 30
 _LONGEST = 600.0
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", seeds(3))
 def test_whoever_is_to_be_retried_at_once_is(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         settings = SimulatedSettings(shares={Behaviour.BUSY: 1.0}, post_dial_seconds=(0.0, 0.2))

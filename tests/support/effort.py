@@ -1,0 +1,21 @@
+"""How much a test run tries: all of it, or a share of it in the run that is made all day long (make check)."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+QUICK = os.environ.get("TEST_EFFORT") == "quick"
+_SHARE = 5
+_FEWEST = 10
+
+
+def examples(full: int) -> int:
+    """So many examples of a property: all of them in the whole test run, a fifth of them in a quick one."""
+    return max(_FEWEST, full // _SHARE) if QUICK else full
+
+
+def seeds(count: int) -> list[object]:
+    """So many seeds: the first for every check, all of them for the whole test run."""
+    return [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(count)]
