@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +76,17 @@ def suite_of(version: str) -> str:
         raise LabError(f"the lab has Asterisk {' and '.join(SUITES)}, not {version!r}") from None
 
 
-def require_tools() -> None:
-    """See that SIPp and patchelf are there: as root they are installed, otherwise LabError names the command."""
-    missing = [package for tool, package in _TOOLS.items() if shutil.which(tool) is None]
+def require_tools(tools: Mapping[str, str] = _TOOLS) -> None:
+    """See that programs (each with its package) are there: as root they are installed, else LabError names the command.
+
+    Unless named otherwise these are the lab's: SIPp and patchelf.
+    """
+    missing = [package for tool, package in tools.items() if shutil.which(tool) is None]
     if not missing:
         return
     command = ["apt-get", "install", "-y", "--no-install-recommends", *missing]
     if os.geteuid() != 0:
-        raise LabError(f"the lab needs {', '.join(missing)}: run as root: {' '.join(command)}")
+        raise LabError(f"the tests need {', '.join(missing)}: run as root: {' '.join(command)}")
     with locked("tools"):
         try:
             _run(command)
