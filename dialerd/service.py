@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import signal
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
@@ -13,7 +15,7 @@ import structlog
 from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
 from dialerd.clock import Clock, SystemClock
-from dialerd.config import Config, PbxConfig
+from dialerd.config import Config, PbxConfig, ServerConfig
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, CampaignStatus, Tenant
 from dialerd.dispatch.callbacks import Callbacks
@@ -37,6 +39,7 @@ from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
 from dialerd.telemetry.metrics import Metrics
+from dialerd.telemetry.systemd import ServiceManager
 
 log = structlog.get_logger(__name__)
 
@@ -191,6 +194,11 @@ class Daemon:
         if left:
             log.warning("calls_left_to_the_pbx", calls=left)
 
+    def status(self) -> str:
+        """What the daemon does, in one line."""
+        links = ", ".join(f"{name} {driver.state.value}" for name, driver in self.drivers.items())
+        return f"{len(self.dispatcher.calls)} calls in flight; PBXs: {links or 'none'}"
+
     def _committed(self, committed: Committed) -> None:
         self.feed.publish(committed)
         for end in committed.ends:
@@ -253,17 +261,26 @@ async def serve(config: Config) -> int:
         _prepare(config)
         daemon = Daemon(config, clock, metrics)
         stop, hurry = _signals()
-        server = ApiServer(build_app(daemon.api))
+        server, tls, manager = ApiServer(build_app(daemon.api)), _tls(config.server), ServiceManager(clock, os.environ)
 
         async def ready() -> None:
-            await server.start(config.server.host, config.server.port)
+            await server.start(config.server.host, config.server.port, tls)
             log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
+            manager.ready(daemon.status())
 
-        lag = asyncio.create_task(_measure_lag(clock, metrics))
+        async def tell_of_stop() -> None:
+            await stop.wait()
+            manager.stopping(config.dispatch.drain_seconds + 4 * _CLOSE_SECONDS)
+
+        beside = [
+            asyncio.create_task(each)
+            for each in (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop())
+        ]
         try:
             await daemon.run(stop, hurry=hurry, ready=ready)
         finally:
-            lag.cancel()
+            for task in beside:
+                task.cancel()
             await server.stop(_CLOSE_SECONDS)
     except* (StoreError, OSError) as failures:
         for error in failures.exceptions:
@@ -271,6 +288,19 @@ async def serve(config: Config) -> int:
         status = 1
     log.info("stopped", status=status)
     return status
+
+
+def _tls(server: ServerConfig) -> ssl.SSLContext | None:
+    """The certificate to serve with; None: plain HTTP. Raises OSError where it cannot be used."""
+    if server.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(server.tls_certificate, server.tls_key)
+    except ssl.SSLError as error:
+        raise OSError(f"server.tls_certificate and server.tls_key do not make a pair: {error.reason}") from error
+    return context
 
 
 async def _measure_lag(clock: Clock, metrics: Metrics) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import structlog
 from aiohttp import web
@@ -89,8 +90,8 @@ class ApiServer:
         self.port = 0
         """The port that is listened on, once started."""
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; port 0 lets the system choose. Raises OSError, TimeoutError."""
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen, with TLS where it is given; port 0 lets the system choose. Raises OSError, TimeoutError."""
         self._runner = web.AppRunner(
             self._app,
             access_log=None,
@@ -103,9 +104,9 @@ class ApiServer:
         )
         async with asyncio.timeout(_START_SECONDS):
             await self._runner.setup()
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
         self.port = self._runner.addresses[0][1]
-        log.info("api_listening", host=host, port=self.port)
+        log.info("api_listening", host=host, port=self.port, tls=tls is not None)
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, end the streams, and give what is being answered so many seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,26 @@ def read_secrets(data: dict[str, Any], base: Path, read: ReadFile) -> Iterator[P
         data["pbx"][name]["secret"] = secret
 
 
+def find_tls(data: _Table, base: Path, read: ReadFile) -> Iterator[Problem]:
+    """See that the files of TLS are there, both or neither. A relative path starts at the configuration's folder."""
+    server = data.get("server")
+    if not isinstance(server, dict):
+        return
+    keys = ("tls_certificate", "tls_key")
+    for key, other in (keys, keys[::-1]):
+        file = server.get(key)
+        if file is None and other in server:
+            yield show(("server", key)), f"is missing beside {other}"
+        if not isinstance(file, str):
+            continue
+        server[key] = str(base / file)
+        try:
+            read(base / file)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is not PEM text"
+            yield show(("server", key)), f"cannot be read: {reason}"
+
+
 def warnings(config: Config) -> list[Problem]:
     """Tell what is allowed and yet most likely not meant."""
     found: list[Problem] = []
@@ -112,9 +133,18 @@ def warnings(config: Config) -> list[Problem]:
             found.append((show(("trunk", name)), "belongs to no tenant: nothing is dialled through it"))
     for name in config.pbx.keys() - {trunk.pbx for trunk in config.trunk.values()}:
         found.append((show(("pbx", name)), "has no trunk: nothing is dialled through it"))
+    if config.server.tls_certificate is None and not _is_loopback(config.server.host):
+        found.append(("server.listen", "lets keys and contacts cross the network in the clear; see tls_certificate"))
     if not config.tenant:
         found.append(("tenant", "there is none: nobody can have a key"))
     return found
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _tables(data: _Table, section: str) -> list[tuple[str, _Table]]:

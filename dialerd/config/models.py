@@ -93,6 +93,10 @@ class ServerConfig(Section):
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8088"
     max_body_bytes: Annotated[int, Strict(), Field(ge=1024, le=2**40)] = 256 * 2**20
     """The largest request, an uploaded contact list included."""
+    tls_certificate: Path | None = None
+    """PEM file of the server's certificate, and of those between it and its authority; None: plain HTTP."""
+    tls_key: Path | None = None
+    """PEM file of its private key, without a passphrase."""
 
     @property
     def host(self) -> str:

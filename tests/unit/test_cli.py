@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -195,33 +192,3 @@ def test_a_system_key_belongs_to_nobody(config: Path) -> None:
 
 def test_the_roles_are_those_of_the_store() -> None:
     assert tuple(role.value for role in keys.Role) == ROLES
-
-
-async def test_serve_makes_its_store_says_ready_and_stops_when_told(config: Path) -> None:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from dialerd.cli import main; main()",
-        *("serve", "--config", str(config)),
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONWARNINGS": "default"},
-    )
-    events: list[str] = []
-    try:
-        async with asyncio.timeout(DEADLINE):
-            assert process.stderr is not None
-            while "ready" not in events:
-                line = await process.stderr.readline()
-                assert line, f"ended before it was ready: {events}"
-                events.append(json.loads(line)["event"])
-            process.send_signal(signal.SIGTERM)
-            rest = await process.stderr.read()
-            status = await process.wait()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    events += [json.loads(line)["event"] for line in rest.splitlines()]
-    assert (status, events[0], events[-1]) == (0, "store_created", "stopped")
-    assert (config.parent / "dialerd.db").exists()

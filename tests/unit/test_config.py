@@ -245,6 +245,29 @@ def test_a_secret_beside_a_secret_file() -> None:
     assert refused(text) == {"pbx.main.secret_file": "is given beside secret; give one of them"}
 
 
+WITH_TLS = MINIMAL + '[server]\ntls_certificate = "server.pem"\ntls_key = "/etc/ssl/server.key"\n'
+TLS_FILES = {"/etc/dialerd/server.pem": "PEM", "/etc/ssl/server.key": "PEM"}
+
+
+def test_the_files_of_tls_are_looked_for_beside_the_configuration() -> None:
+    server = read(WITH_TLS, files=TLS_FILES).server
+    assert (server.tls_certificate, server.tls_key) == tuple(map(Path, TLS_FILES))
+
+
+def test_files_of_tls_that_are_not_there_and_half_a_pair() -> None:
+    reason = "cannot be read: No such file or directory"
+    assert refused(WITH_TLS) == {"server.tls_certificate": reason, "server.tls_key": reason}
+    half = WITH_TLS.replace('tls_key = "/etc/ssl/server.key"', "")
+    assert refused(half, files=TLS_FILES) == {"server.tls_key": "is missing beside tls_certificate"}
+
+
+@pytest.mark.parametrize(("listen", "warned"), [("0.0.0.0:80", 1), ("[::1]:80", 0), ("localhost:80", 0), ("box:80", 1)])
+def test_plain_http_beyond_this_machine_is_warned_of(listen: str, warned: int) -> None:
+    for text, count in ((MINIMAL + "[server]\n", warned), (WITH_TLS, 0)):
+        config = read(f'{text}listen = "{listen}"\n', files=TLS_FILES)
+        assert [key for key, _ in warnings(config)].count("server.listen") == count
+
+
 def test_the_environments_secret_replaces_the_file_of_the_configuration() -> None:
     config = read(WITH_FILE, {"DIALERD_PBX__MAIN__SECRET": "other"})
     assert config.pbx["main"].secret is not None
@@ -372,6 +395,8 @@ def test_the_example_file_names_every_key_and_no_other() -> None:
 
 
 EXAMPLES_NOT_DEFAULTS = {
+    "server.tls_certificate",
+    "server.tls_key",
     "tenant.default.caller_ids",
     "tenant.default.allowed_prefixes",
     "tenant.default.max_calls_per_day",
@@ -395,7 +420,8 @@ def test_what_the_example_file_shows_commented_out_is_valid_and_the_default() ->
     full = uncommented(plain).replace("secret_file =", "# secret_file =")
     full = full.replace("[pbx.NAME.simulated]", "[pbx.sim.simulated]")
     sim = '\n[pbx.sim]\ndriver = "simulated"\nmax_calls_per_second = 1\nmax_channels = 1\n'
-    shown, default = read(full + sim).model_dump(), read(plain + sim).model_dump()
+    files = dict.fromkeys(("/etc/dialerd/server.pem", "/etc/dialerd/server.key"), "PEM")
+    shown, default = read(full + sim, files=files).model_dump(), read(plain + sim).model_dump()
     differing = set(_differing(shown, default))
     assert differing == EXAMPLES_NOT_DEFAULTS
 

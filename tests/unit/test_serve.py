@@ -1,0 +1,170 @@
+"""`dialerd serve` as a process: it makes its store, says when it is ready, serves with TLS, and stops when told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import trustme
+
+ROOT = Path(__file__).parents[2]
+DEADLINE = 30.0
+CONFIG = """
+[server]
+listen = "127.0.0.1:0"
+{server}
+[store]
+url = "sqlite:///{folder}/dialerd.db"
+[pbx.sim]
+driver = "simulated"
+max_calls_per_second = 5
+max_channels = 5
+[trunk.one]
+pbx = "sim"
+dial = "PJSIP/{{number}}@one"
+max_calls_per_second = 5
+max_channels = 5
+[tenant.default]
+max_calls_per_second = 5
+max_concurrent_calls = 5
+trunks = ["one"]
+"""
+
+
+class Served:
+    """The process, and what it has logged."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.logged: list[dict[str, Any]] = []
+
+    async def until(self, event: str) -> dict[str, Any]:
+        """The log's line of an event."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                line = await self._process.stderr.readline()
+                assert line, f"ended before {event}: {self.logged}"
+                self.logged.append(json.loads(line))
+                if self.logged[-1]["event"] == event:
+                    return self.logged[-1]
+
+    async def stop(self) -> int:
+        """Ask it to stop; returns its exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        return await self.end()
+
+    async def end(self) -> int:
+        """Wait for its end; returns its exit status."""
+        assert self._process.stderr is not None
+        async with asyncio.timeout(DEADLINE):
+            rest = await self._process.stderr.read()
+            status = await self._process.wait()
+        self.logged += [json.loads(line) for line in rest.splitlines()]
+        return status
+
+    @property
+    def events(self) -> list[str]:
+        """The names of what was logged."""
+        return [each["event"] for each in self.logged]
+
+
+@contextlib.asynccontextmanager
+async def served(folder: Path, environ: Mapping[str, str] | None = None, server: str = "") -> AsyncIterator[Served]:
+    """Start the daemon with a store of its own; whatever happens, it is gone afterwards."""
+    config = folder / "dialerd.toml"
+    config.write_text(CONFIG.format(folder=folder, server=server))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", "from dialerd.cli import main; main()", "serve", "--config", str(config)),
+        stderr=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONWARNINGS": "default", **(environ or {})},
+    )
+    try:
+        yield Served(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_it_makes_its_store_says_ready_and_stops_when_told(tmp_path: Path) -> None:
+    async with served(tmp_path) as daemon:
+        await daemon.until("ready")
+        assert await daemon.stop() == 0
+    assert (daemon.events[0], daemon.events[-1]) == ("store_created", "stopped")
+    assert (tmp_path / "dialerd.db").exists()
+
+
+async def test_systemd_is_told(tmp_path: Path) -> None:
+    told: list[dict[str, str]] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.bind(str(tmp_path / "notify"))
+        line.setblocking(False)
+
+        async def until(field: str) -> None:
+            async with asyncio.timeout(DEADLINE):
+                while not told or field not in told[-1]:
+                    message = await asyncio.get_running_loop().sock_recv(line, 4096)
+                    told.append(dict(each.split("=", 1) for each in message.decode().splitlines()))
+
+        environ = {"NOTIFY_SOCKET": line.getsockname(), "WATCHDOG_USEC": "300000"}
+        async with served(tmp_path, environ) as daemon:
+            await until("READY")
+            assert told[-1]["STATUS"] == "0 calls in flight; PBXs: sim up"
+            await until("WATCHDOG")
+            await until("WATCHDOG")
+            stopping = asyncio.create_task(until("STOPPING"))
+            assert await daemon.stop() == 0
+            await stopping
+    assert int(told[-1]["EXTEND_TIMEOUT_USEC"]) >= 30_000_000
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> trustme.LeafCert:
+    """A certificate for the loopback, written down as server.pem and server.key; ca.pem vouches for it."""
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    made.private_key_pem.write_to_path(tmp_path / "server.key")
+    for blob in made.cert_chain_pems:
+        blob.write_to_path(tmp_path / "server.pem", append=True)
+    return made
+
+
+TLS = 'tls_certificate = "server.pem"\ntls_key = "server.key"'
+
+
+@pytest.mark.usefixtures("certificate")
+async def test_the_api_is_served_with_tls_and_not_without(tmp_path: Path) -> None:
+    trusting = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    async with served(tmp_path, server=TLS) as daemon, aiohttp.ClientSession() as session:
+        port = (await daemon.until("ready"))["port"]
+        async with session.get(f"https://127.0.0.1:{port}/healthz", ssl=trusting) as answer:
+            assert answer.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"http://127.0.0.1:{port}/healthz")
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://127.0.0.1:{port}/healthz")
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.usefixtures("certificate")
+async def test_a_key_of_another_certificate_is_told_at_the_start(tmp_path: Path) -> None:
+    trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(tmp_path / "server.key")
+    async with served(tmp_path, server=TLS) as daemon:
+        assert await daemon.end() == 1
+    told = next(each for each in daemon.logged if each["event"] == "not_started")
+    assert "do not make a pair" in told["reason"]
