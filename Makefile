@@ -16,7 +16,7 @@ FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py te
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test lab lab-down bench install-dev lock lint fast-tests
+.PHONY: help run demo check test lab lab-down bench install-dev lock lint fast-tests audit
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -36,6 +36,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check --quiet . || failed=1; \
 	$(BIN)/lint-imports --no-logo || failed=1; \
 	$(BIN)/mypy || failed=1; \
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd || failed=1; \
 	exit $$failed
 
 fast-tests: $(DEV)
@@ -50,6 +51,9 @@ lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialle
 
 lab-down: $(RUNTIME) ## stop it
 	@$(BIN)/python -m tests.lab down
+
+audit: $(DEV) ## ask the advisory database for known weaknesses of the locked packages
+	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
 bench: $(DEV) ## measure against bare baselines in one run, and print the ratios
 	@$(BIN)/python -m bench $(BENCH)

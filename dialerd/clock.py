@@ -86,7 +86,7 @@ class SystemClock:
 
     def __init__(self, seed: int | None = None) -> None:
         self._ids = _Ids(secrets.randbits(10) if seed is None else seed)
-        self._random = random.Random(seed)  # noqa: S311 - jitter and simulation; secrets come from token()
+        self._random = random.Random(seed)  # nosec B311 # noqa: S311 - jitter and simulation; secrets come from token()
 
     def now(self) -> Moment:
         return Moment(self.wall(), self.mono())
@@ -208,7 +208,7 @@ class VirtualClock:
         self._start = start
         self._jumped = timedelta()
         self._ids = _Ids(seed)
-        self._random = random.Random(seed)  # noqa: S311
+        self._random = random.Random(seed)  # nosec B311 # noqa: S311
 
     def jump(self, by: timedelta) -> None:
         """Let the wall clock jump, as a corrected NTP offset does; monotonic time does not notice."""
@@ -247,7 +247,7 @@ class VirtualClock:
 
 def stream(seed: int | str) -> Callable[[], float]:
     """Return an independent stream of draws from [0, 1): the same seed gives the same draws, whatever others draw."""
-    return random.Random(seed).random  # noqa: S311 - simulation, never secrets
+    return random.Random(seed).random  # nosec B311 # noqa: S311 - simulation, never secrets
 
 
 def show_id(number: int) -> str:
