@@ -16,7 +16,7 @@ FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py te
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test lab lab-down bench install-dev lock lint fast-tests audit
+.PHONY: help run demo check test test-freeswitch lab lab-down bench install-dev lock lint fast-tests audit
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -40,11 +40,15 @@ lint: $(DEV)
 	exit $$failed
 
 fast-tests: $(DEV)
-	@TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow" $(FAST_TESTS)
+	@TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@$(BIN)/pytest -q -n 2 -m "not lab"
+	@$(BIN)/pytest -q -n 2 -m "not lab and not freeswitch"
 	@$(BIN)/pytest -m lab
+
+test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch
+	@[ -n "$$FREESWITCH_ESL" ] || { echo "say where: FREESWITCH_ESL=host:port:password make test-freeswitch" >&2; exit 1; }
+	@$(BIN)/pytest -q -m freeswitch tests/contract
 
 lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialled number; LAB_ASTERISK=16 the older one
 	@$(BIN)/python -m tests.lab up --version $(LAB_ASTERISK)

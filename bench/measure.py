@@ -11,6 +11,20 @@ Run = Callable[[], Awaitable[float]]
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure, and what the issue asks of it."""
+
+    name: str
+    value: float
+    unit: str
+    wanted: str = ""
+
+    def lines(self) -> list[str]:
+        """The figure in words."""
+        return [f"{self.name}: {self.value:.4g} {self.unit}" + (f"  (wanted: {self.wanted})" if self.wanted else "")]
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Rates of us and of the baseline, one per round."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from dialerd import __version__
+from dialerd.client import campaigns, contacts, lists, results, tail, top
+from dialerd.client.commands import api_options, run_command
 
 if TYPE_CHECKING:
     from dialerd.config import Config, Problem
@@ -33,7 +36,12 @@ _config_option = click.option(
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="dialerd", message="%(prog)s %(version)s")
 def main() -> None:
-    """An outbound dialing daemon for Asterisk and FreeSWITCH."""
+    """An outbound dialing daemon for Asterisk and FreeSWITCH, and its command line.
+
+    serve, check-config, migrate, doctor and keys create work on this machine, with --config. All others are clients of
+    the API, with --url and a key, or DIALER_URL and DIALER_KEY. (Not DIALERD_…: those variables override keys of the
+    daemon's configuration, and one that names none is an error.)
+    """
 
 
 @main.command()
@@ -69,6 +77,34 @@ def check_config(path: Path) -> None:
 
 @main.command()
 @_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def doctor(path: Path, as_json: bool) -> None:
+    """Examine all that the daemon stands on: configuration, machine, store and PBXs.
+
+    Prints a line for each check, and below it the line to change. Changes nothing and dials nobody. Exit status: 0 all
+    is well, 1 there are warnings, 2 there are errors. Run it as the user that the daemon runs as.
+    """
+    import json
+
+    from dialerd.clock import SystemClock
+    from dialerd.doctor import findings
+    from dialerd.doctor.examination import examine
+    from dialerd.telemetry import logs
+
+    clock = SystemClock()
+    # What a driver logs of its link is told as a finding.
+    logs.configure("error", "console", clock, full_numbers=False)
+    found = asyncio.run(examine(path, os.environ, clock))
+    if as_json:
+        click.echo(json.dumps({"findings": findings.to_json(found)}, ensure_ascii=False, indent=2))
+    else:
+        for line in findings.lines(found):
+            click.echo(line)
+    sys.exit(findings.exit_status(found))
+
+
+@main.command()
+@_config_option
 def migrate(path: Path) -> None:
     """Create the store, or bring it to this version's schema. Stop the daemon first."""
     config = _load(path)
@@ -89,16 +125,33 @@ def keys() -> None:
     """Keys of the API."""
 
 
+lists.add_keys(keys)
+for _group in (campaigns.campaigns, contacts.contacts, lists.agents, lists.callbacks, lists.dnc):
+    main.add_command(_group)
+for _module in (results, tail, top):
+    _module.add(main)
+
+
 @keys.command("create")
 @_config_option
+@api_options(as_json=True)
+@click.option("--api", "over_api", is_flag=True, help="Over the API with a key, as --url does, not into the store.")
 @click.option("--tenant", help="The tenant that the key belongs to. Not for a system key.")
 @click.option("--role", type=click.Choice(ROLES), required=True, help="What the key may do.")
 @click.option("--name", default="command line", show_default=True, help="What the list of keys will call it.")
-def create_key(path: Path, tenant: str | None, role: str, name: str) -> None:
+def create_key(
+    path: Path, over_api: bool, as_json: bool, tenant: str | None, role: str, name: str, **connection: str | None
+) -> None:
     """Make a key and print it, alone, on standard output. It is never shown again.
 
-    The daemon may run meanwhile. A store that is not there yet is created.
+    Without --url or --api it is made in the store of the configuration file. The daemon may run meanwhile; a store that
+    is not there yet is created.
     """
+    if over_api or connection["url"] is not None:
+        run_command(connection, as_json, functools.partial(lists.create_key, tenant=tenant, role=role, name=name))
+        return
+    if as_json or any(connection.values()):
+        raise click.UsageError("--json, --key, --key-file and --ca-file go with --url or --api")
     config = _load(path)
     _check_tenant(config, tenant, role)
     _configure_logs(config)

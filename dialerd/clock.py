@@ -57,6 +57,9 @@ class Clock(Protocol):
     def number(self) -> int:
         """Make an id for a row: positive, 63 bits, growing with time, unique over restarts."""
 
+    def numbers(self, count: int) -> range:
+        """Make so many ids at once."""
+
     def uuid(self) -> str:
         """Make an id for a call, and so for its channel: a UUID (RFC 9562, version 7 where time is real)."""
 
@@ -74,11 +77,13 @@ class _Ids:
         self._origin = origin & 0x3FF
         self._last = 0
 
-    def next(self, milliseconds: int) -> int:
+    def next(self, milliseconds: int, count: int) -> range:
         candidate = max(0, milliseconds - _ID_EPOCH_MS) << 12
         # A full counter, or a wall clock that jumped back, goes on counting from the last id: ids only grow.
-        self._last = max(candidate, self._last + 1)
-        return ((self._last << 10) | self._origin) & 0x7FFF_FFFF_FFFF_FFFF
+        first = max(candidate, self._last + 1)
+        self._last = first + max(count, 1) - 1
+        start = ((first << 10) | self._origin) & 0x7FFF_FFFF_FFFF_FFFF
+        return range(start, start + (count << 10), 1 << 10)
 
 
 class SystemClock:
@@ -108,7 +113,10 @@ class SystemClock:
         return contextlib.nullcontext()
 
     def number(self) -> int:
-        return self._ids.next(time.time_ns() // 1_000_000)
+        return self.numbers(1).start
+
+    def numbers(self, count: int) -> range:
+        return self._ids.next(time.time_ns() // 1_000_000, count)
 
     def uuid(self) -> str:
         stamp = (time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF
@@ -233,7 +241,10 @@ class VirtualClock:
         return self._loop.hold()
 
     def number(self) -> int:
-        return self._ids.next(int(self.wall().timestamp() * 1000))
+        return self.numbers(1).start
+
+    def numbers(self, count: int) -> range:
+        return self._ids.next(int(self.wall().timestamp() * 1000), count)
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))

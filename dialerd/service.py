@@ -11,27 +11,32 @@ import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
+from aiohttp import web
 
 from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
 from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, PbxConfig, ServerConfig
 from dialerd.core.campaign import FINISHED
-from dialerd.core.model import AgentKind, CampaignStatus, Tenant
+from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
 from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
-from dialerd.dispatch.dispatcher import Dispatcher, Limits
+from dialerd.dispatch.dispatcher import Dispatcher
+from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.limits import Limits
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
 from dialerd.intake.rows import IntakeOptions
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
 from dialerd.pbx.driver import PbxDriver
+from dialerd.pbx.esl_link import EslSettings
+from dialerd.pbx.freeswitch import FreeSwitchDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
 from dialerd.store import agents, calls, campaigns, contacts, steps, trunks
 from dialerd.store import tenants as stored
@@ -45,6 +50,8 @@ log = structlog.get_logger(__name__)
 
 _CLOSE_SECONDS = 10.0
 _LAG_EVERY = 1.0
+_PAUSE_AGAIN = 5.0
+"""Seconds after which a campaign that the store would not pause is paused again."""
 
 
 class Daemon:
@@ -87,8 +94,9 @@ class Daemon:
             background=self._background,
         )
         self._tenants.on_change = self.dispatcher.tenant_changed
+        self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
         for name, driver in self.drivers.items():
-            if isinstance(driver, AsteriskDriver):
+            if isinstance(driver, AsteriskDriver | FreeSwitchDriver):
                 metrics.watch_link(name, functools.partial(getattr, driver, "counters"))
         self.store.on_commit = self._committed
         self.store.on_health = self.dispatcher.wake
@@ -118,10 +126,11 @@ class Daemon:
         await self.store.open()
         try:
             self._journal.start()
-            await self._uploads.clean_up()
+            leftovers = await self._uploads.leftovers()
             await self._take_up()
             async with asyncio.TaskGroup() as self._tasks:
                 dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
+                self._background(self._uploads.clean_up(leftovers))
                 self._background(self.control.finish_stops())
                 try:
                     for name, driver in self.drivers.items():
@@ -204,6 +213,21 @@ class Daemon:
         for end in committed.ends:
             self.control.campaign_ended(end.campaign_id)
 
+    async def _pause_for(self, call: Call, reason: str) -> None:
+        """The PBX does not know where a campaign's answered calls should go: it would refuse each of its calls."""
+        why = f"PBX {call.pbx} refuses the place of its agent: {reason}"
+        while True:
+            try:
+                await self.control.pause(call.tenant, call.campaign_id, why)
+            except Rejected:
+                return  # the refusal of another call has paused it
+            except StoreError as error:
+                log.error("campaign_not_paused", campaign_id=call.campaign_id, reason=str(error))
+                await self._clock.sleep(_PAUSE_AGAIN)
+                continue
+            log.warning("campaign_paused", campaign_id=call.campaign_id, reason=why)
+            return
+
     def _contacts_added(self, campaign_id: int) -> None:
         self.control.contacts_added(campaign_id)
 
@@ -235,33 +259,56 @@ class Daemon:
 
 def make_drivers(config: Config, clock: Clock) -> dict[str, PbxDriver]:
     """Make a driver for each PBX of the configuration."""
-    return {name: _driver(name, pbx, clock) for name, pbx in config.pbx.items()}
+    return {
+        name: _driver(name, pbx, {trunk.id: trunk.dial for trunk in config.trunks() if trunk.pbx == name}, clock)
+        for name, pbx in config.pbx.items()
+    }
 
 
-def _driver(name: str, pbx: PbxConfig, clock: Clock) -> PbxDriver:
+def _driver(name: str, pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
     if pbx.driver == "simulated":
-        return SimulatedDriver(name, SimulatedPbx(pbx.simulated, clock), clock)
+        return SimulatedDriver(name, SimulatedPbx(pbx.simulated, clock), clock, trunks)
+    secret = pbx.secret.get_secret_value() if pbx.secret else ""
+    if pbx.driver == "freeswitch":
+        link = EslSettings(
+            host=pbx.host,
+            port=pbx.link_port,
+            secret=secret,
+            action_deadline=pbx.action_deadline_seconds,
+            ping_every=pbx.ping_seconds,
+        )
+        return FreeSwitchDriver(name, link, clock, trunks)
     settings = AsteriskSettings(
         host=pbx.host,
         port=pbx.link_port,
         username=pbx.username or "",
-        secret=pbx.secret.get_secret_value() if pbx.secret else "",
+        secret=secret,
         action_deadline=pbx.action_deadline_seconds,
         ping_every=pbx.ping_seconds,
     )
-    return AsteriskDriver(name, settings, clock)
+    return AsteriskDriver(name, settings, clock, trunks)
+
+
+def web_app(api: Api) -> web.Application:
+    """Make the web application: the API, and beside it the dashboard at ``/``."""
+    from dialerd.api.server import build_app
+    from dialerd.dashboard.pages import add_routes
+
+    app = build_app(api)
+    add_routes(app)
+    return app
 
 
 async def serve(config: Config) -> int:
     """Run the daemon until SIGTERM or SIGINT; returns the process's exit status."""
-    from dialerd.api.server import ApiServer, build_app
+    from dialerd.api.server import ApiServer
 
     clock, metrics, status = SystemClock(), Metrics(), 0
     try:
         _prepare(config)
         daemon = Daemon(config, clock, metrics)
         stop, hurry = _signals()
-        server, tls, manager = ApiServer(build_app(daemon.api)), _tls(config.server), ServiceManager(clock, os.environ)
+        server, tls, manager = ApiServer(web_app(daemon.api)), _tls(config.server), ServiceManager(clock, os.environ)
 
         async def ready() -> None:
             await server.start(config.server.host, config.server.port, tls)

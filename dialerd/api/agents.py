@@ -36,6 +36,8 @@ def _no_expression(value: str) -> str:
 
 # What an extension, a context or a queue may be called: nothing in it separates arguments or starts an expression.
 _Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*#+-]{1,79}$")]
+_Queue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.*#+@-]{1,79}$")]
+"""mod_callcenter's queues are named like sales@default."""
 _Application = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
 _Data = Annotated[str, StringConstraints(max_length=500), AfterValidator(_no_expression)]
 _Calls = Annotated[int, Field(ge=1, le=100_000)]
@@ -60,7 +62,7 @@ class QueueAgent(_Common):
     """Answered calls go to a queue of the PBX."""
 
     kind: Literal["queue"]
-    queue: _Word
+    queue: _Queue
 
 
 class ApplicationAgent(_Common):
@@ -91,7 +93,7 @@ class AgentPatch(In):
     context: _Word | None = None
     exten: _Word | None = None
     priority: _Priority | None = None
-    queue: _Word | None = None
+    queue: _Queue | None = None
     application: _Application | None = None
     data: _Data | None = None
 

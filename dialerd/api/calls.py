@@ -99,7 +99,7 @@ async def index(request: Request[CallQuery, None]) -> Listing[CallOut]:
         if contact_id is not None:
             total = await calls.count_of(conn, campaign_id, contact_id, query.outcome)
         else:
-            total = stats.calls_placed if query.outcome is None else stats.outcomes[query.outcome]
+            total = stats.attempts(query.outcome)
     return Listing[CallOut].of([render(each) for each in found], query, total, [each.id for each in found])
 
 

@@ -38,10 +38,11 @@ class EventsResource:
         async with request.api.store.read() as conn:
             if await campaigns.get(conn, request.tenant.id, campaign_id) is None:
                 raise refuse(CAMPAIGN_NOT_FOUND)
-            if after is not None and after > max(request.api.feed.last, await events.last(conn)):
+            last = max(request.api.feed.last, await events.last(conn))
+            if after is not None and after > last:
                 # Following from there would be silent until the numbers had come that far.
                 raise unfit([FieldError(_HEADER if header else "after", "is no event's id yet")])
-        return await self._streams.serve(request.raw, campaign_id, after)
+        return await self._streams.serve(request.raw, campaign_id, after, last)
 
     def routes(self) -> tuple[AnyRoute, ...]:
         """The routes of this resource."""

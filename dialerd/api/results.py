@@ -16,7 +16,7 @@ from dialerd.api.problems import CAMPAIGN_NOT_FOUND, IMPORT_NOT_FOUND, refuse
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.clock import read_id, show_id
 from dialerd.core.model import Call, Contact
-from dialerd.store import calls, campaigns, contacts, imports
+from dialerd.store import calls, campaigns, contact_list, imports
 from dialerd.store.keys import Role
 
 _FIELDS = ("first_name", "last_name", "email", "company", "timezone", "priority", "external_id")
@@ -113,7 +113,7 @@ async def _contacts(api: Api, campaign_id: int) -> AsyncGenerator[list[Contact],
     after = 0
     while True:
         async with api.store.read() as conn:
-            page = await contacts.page(conn, campaign_id, status=None, limit=PAGE, offset=0, after=after)
+            page = await contact_list.page(conn, campaign_id, contact_list.Filter(), limit=PAGE, after=after)
         if not page:
             return
         yield page

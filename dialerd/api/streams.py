@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 _PAGE = 500
 _ENCODED = 5000
-_OPENING = b"retry: 2000\n\n"
+_RETRY_MS = 2000
 _COMMENT = b":\n\n"
 
 
@@ -50,8 +50,11 @@ class Streams:
         for wait in self._waits:
             wait.reschedule(now)
 
-    async def serve(self, raw: web.Request, campaign_id: int, after: int | None) -> web.StreamResponse:
+    async def serve(self, raw: web.Request, campaign_id: int, after: int | None, last: int) -> web.StreamResponse:
         """Tell a campaign's events after a number (None: from now on) until the client leaves or the daemon stops.
+
+        ``last`` is the number of the last event in the store. The stream opens with the id of its beginning: a client
+        that loses it before the first event misses nothing.
 
         Raises Rejected (``rate_limited``) where too many streams are open.
         """
@@ -68,7 +71,8 @@ class Streams:
                 await response.prepare(raw)
                 if raw.transport is not None:
                     raw.transport.set_write_buffer_limits(high=self._limits.stream_buffer_bytes)
-                await self._write(response, _OPENING)
+                place = max(last, subscription.after) if after is None else after
+                await self._write(response, f"retry: {_RETRY_MS}\nid: {place}\n\n".encode())
                 await self._tell(response, campaign_id, subscription, after)
         except ConnectionError:
             pass  # the client left
@@ -160,6 +164,8 @@ def encode(event: Event) -> bytes:
         "phone_number": draft.phone_number,
         "at": _time(draft.at),
     }
+    if draft.reason is not None:
+        data["reason"] = draft.reason
     # JSON escapes line breaks, so that the data is one line whatever it holds.
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return f"event: {draft.kind.value}\nid: {event.seq}\ndata: {text}\n\n".encode()

@@ -28,7 +28,7 @@ class TrunkOut(Out):
     pbx: str
     state: TrunkState
     reason: str | None
-    """Why it is not up."""
+    """Why it is not up, or what slows it."""
     channels_in_use: int
     """Calls from journal to hangup."""
     max_channels: int

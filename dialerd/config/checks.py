@@ -27,19 +27,26 @@ def cross_check(data: _Table) -> Iterator[Problem]:
     for name, trunk in _tables(data, "trunk"):
         if isinstance(pbx_name := trunk.get("pbx"), str) and pbx_name not in pbxs:
             yield show(("trunk", name, "pbx")), f"names no [pbx.…]: {pbx_name!r}{did_you_mean(pbx_name, pbxs)}"
+        yield from _check_reserved(name, trunk)
     trunks = dict(_tables(data, "trunk"))
     for name, tenant in _tables(data, "tenant"):
         yield from _check_tenant(name, tenant, trunks)
 
 
+def _check_reserved(name: str, trunk: _Table) -> Iterator[Problem]:
+    reserved, most = trunk.get("reserved_channels"), trunk.get("max_channels")
+    if isinstance(reserved, int) and isinstance(most, int) and 0 < most <= reserved:
+        yield show(("trunk", name, "reserved_channels")), f"leaves none of max_channels ({most}) to call with"
+
+
 def _check_login(name: str, pbx: _Table) -> Iterator[Problem]:
     driver = pbx.get("driver")
-    if driver == "freeswitch":
-        yield show(("pbx", name, "driver")), "is not supported by this version yet: 'freeswitch'"
     if driver in ("asterisk", "freeswitch") and not {"secret", "secret_file"} & pbx.keys():
         yield show(("pbx", name, "secret")), "is missing; give it, or secret_file"
     if driver == "asterisk" and "username" not in pbx:
         yield show(("pbx", name, "username")), "is missing"
+    if driver == "freeswitch" and "username" in pbx:
+        yield show(("pbx", name, "username")), "is for asterisk only: FreeSWITCH's event socket has no users"
     if "secret" in pbx and "secret_file" in pbx:
         yield show(("pbx", name, "secret_file")), "is given beside secret; give one of them"
     if isinstance(secret := pbx.get("secret"), str) and (not secret or _CONTROL.search(secret)):

@@ -122,6 +122,7 @@ class PbxConfig(Section):
     host: Line = "127.0.0.1"
     port: Annotated[int, Strict(), Field(ge=1, le=65535)] | None = None
     username: Line | None = None
+    """Of the AMI user; FreeSWITCH's event socket has none."""
     secret: SecretStr | None = None
     """Read from ``secret_file`` where that is given."""
     secret_file: Path | None = None
@@ -146,7 +147,14 @@ class TrunkConfig(Section):
     dial: Annotated[str, AfterValidator(phone.check_template)]
     max_calls_per_second: Rate
     max_channels: Slots
+    reserved_channels: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 0
+    """Of ``max_channels``, how many are kept free for inbound calls."""
     caller_ids: tuple[CallerId, ...] = ()
+    caller_id_format: phone.NumberFormat = "e164"
+    suspend_after: Annotated[int, Strict(), Field(ge=2, le=1000)] = 20
+    """Failures in a row after which it gets no more calls but probes."""
+    probe_seconds: Seconds = 8.0
+    """Between two calls that try a suspended trunk."""
 
 
 class TenantConfig(Section):

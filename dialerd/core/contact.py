@@ -26,6 +26,8 @@ class ContactEvent(StrEnum):
     """Stopped, withdrawn by hand, on the do-not-call list, or forbidden for ever by a rule."""
     CALLBACK = "callback"
     """A callback is promised."""
+    PUT_BACK = "put_back"
+    """Its failure was its trunk's fault after all."""
 
 
 TRANSITIONS: Mapping[tuple[S, ContactEvent], S] = MappingProxyType(
@@ -39,6 +41,7 @@ TRANSITIONS: Mapping[tuple[S, ContactEvent], S] = MappingProxyType(
         (S.CONNECTED, ContactEvent.RETRY): S.PENDING,
         (S.COMPLETED, ContactEvent.CALLBACK): S.PENDING,
         (S.FAILED, ContactEvent.CALLBACK): S.PENDING,
+        (S.FAILED, ContactEvent.PUT_BACK): S.PENDING,
     }
 )
 

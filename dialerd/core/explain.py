@@ -8,7 +8,8 @@ from datetime import datetime
 
 from dialerd.core.contact_rules import contact_refusals
 from dialerd.core.model import Contact, ContactStatus, Moment
-from dialerd.core.plan import CampaignView, Reason, Snapshot, explain
+from dialerd.core.rules import explain
+from dialerd.core.snapshot import CampaignView, Reason, Snapshot
 from dialerd.core.throttle import Level
 
 _TRUNK_LEVELS = frozenset({Level.TRUNK.value, Level.PBX.value})

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from dialerd.core.outcome import Fault, Outcome
+from dialerd.core.phone import NumberFormat
 from dialerd.core.settings import CampaignSettings
 
 
@@ -108,6 +109,13 @@ class Trunk:
     max_calls_per_second: float
     max_channels: int
     caller_ids: tuple[str, ...] = ()
+    caller_id_format: NumberFormat = "e164"
+    reserved_channels: int = 0
+    """Of ``max_channels``, how many are kept free for inbound calls."""
+    suspend_after: int = 20
+    """Failures in a row after which it takes no more calls but probes."""
+    probe_seconds: float = 8.0
+    """Between two probes of a suspended trunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,8 @@ class Campaign:
     created_at: datetime
     started_at: datetime | None = None
     completed_at: datetime | None = None
+    reason: str | None = None
+    """Why the daemon itself paused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 # Its geocoder, carrier and time-zone data are packages of their own, 110 MB in memory; nothing here may import them.
 import phonenumbers
-from phonenumbers import NumberParseException, ValidationResult
+from phonenumbers import NumberParseException, PhoneMetadata, ValidationResult
 
 Validation = Literal["possible", "valid"]
 """``possible``: of a length that its country has. ``valid``: inside a range that its country has given out."""
+
+NumberFormat = Literal["number", "e164", "national"]
+"""How a trunk wants a number: of ``+12025550100``, ``12025550100``, ``+12025550100`` or ``2025550100``."""
 
 MAX_SPELLING = 80
 """Characters a spelled number may have; looked at before anything else, so that a huge text costs nothing."""
@@ -28,7 +33,7 @@ _EXTENSION = re.compile(r"(?i)\d\W*(?:ext(?:ension|n)?|x|#|;\s*ext\s*=|,|;|int|a
 _REWRITTEN = re.compile(r"\+?\d+(?:[.,]\d+)?[eE][+-]?\d+|\d{6,}[.,]0+")
 _E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_PLACEHOLDERS = ("number", "e164", "national")
+_PLACEHOLDERS: tuple[NumberFormat, ...] = ("number", "e164", "national")
 
 
 class BadNumber(ValueError):
@@ -48,12 +53,60 @@ def normalise(text: str, default_region: str | None, validate: Validation = "pos
     E.164 form that reaches the one who was meant. ``default_region`` (ISO 3166 alpha-2) is needed only for numbers
     without a country code. Raises :class:`BadNumber`.
     """
+    if validate == "possible" and is_plain(text):
+        return text
     dialled = _clean(text)
     e164 = _parse(dialled, default_region, validate)
     # A national prefix inside an international number can be stripped twice over; such a text has no one meaning.
-    if e164 != dialled and _parse(e164, None, validate) != e164:
+    if e164 != dialled and not is_plain(e164) and _parse(e164, None, validate) != e164:
         raise BadNumber("number_malformed", "can be read as more than one telephone number")
     return e164
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text is for sure a possible number in E.164 that the numbering plans leave as it is.
+
+    Ten times faster than to read it by them; where this is False they have to be asked.
+    """
+    if not _E164.fullmatch(text):
+        return False
+    for length in (1, 2, 3):
+        plan = _plan(text[1 : 1 + length])
+        if plan is not None:
+            number = text[1 + length :]
+            return len(number) in plan.lengths and number[0] != "0" and not plan.prefix.match(number)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a country code's plan says of all its numbers."""
+
+    lengths: frozenset[int]
+    """Digits after the country code that are possible, without those of short codes and beyond E.164."""
+    prefix: re.Pattern[str]
+    """What the library may take for a national prefix, and strip or rewrite."""
+
+
+@cache  # there are at most 1,110 texts of one to three digits
+def _plan(code: str) -> _Plan | None:
+    """The plan of a country code; None where there is none, or it needs the library's full reading."""
+    region = phonenumbers.region_code_for_country_code(int(code))
+    if region == phonenumbers.UNKNOWN_REGION or code.startswith("0"):
+        return None
+    metadata = PhoneMetadata.metadata_for_region_or_calling_code(int(code), region)
+    if metadata is None:
+        return None
+    lengths = frozenset(
+        length
+        for length in range(_SHORT_CODE_DIGITS + 1, _MAX_DIGITS - len(code) + 1)
+        if phonenumbers.is_possible_number_with_reason(
+            phonenumbers.PhoneNumber(country_code=int(code), national_number=10 ** (length - 1))
+        )
+        == ValidationResult.IS_POSSIBLE
+    )
+    # Without a national prefix nothing is stripped: this matches nothing.
+    return _Plan(lengths, re.compile(metadata.national_prefix_for_parsing or r"(?!)"))
 
 
 def digits(e164: str) -> str:
@@ -105,10 +158,14 @@ def format_dial(template: str, e164: str) -> str:
     ever enters a dial string.
     """
     check_template(template)
-    spelled = {"number": digits(e164), "e164": e164}
-    if "{national}" in template:
-        spelled["national"] = national(e164)
-    return _PLACEHOLDER.sub(lambda match: spelled[match[1]], template)
+    return _PLACEHOLDER.sub(lambda match: formatted(e164, match[1]), template)
+
+
+def formatted(e164: str, style: str) -> str:
+    """Write a number as a trunk wants it, by one of :data:`NumberFormat`. Raises ValueError for what is not E.164."""
+    if style == "national":
+        return national(e164)
+    return digits(e164) if style == "number" else _checked(e164)
 
 
 def _checked(e164: str) -> str:

@@ -49,12 +49,14 @@ def settle(
     connected: bool,
     stopped: bool,
     never_sent: bool,
+    spared: bool = False,
 ) -> Settlement:
     """Settle one ended call of ``contact``, whose counts are those before the call.
 
     ``connected``: the call had been answered. ``stopped``: the campaign is completed or cancelled, so nothing comes
     back. ``never_sent``: for sure nothing of the attempt left the PBX; if the daemon itself withdrew it (outcome
-    ``cancelled``), the contact waits again as if it had never been taken up.
+    ``cancelled``), the contact waits again as if it had never been taken up. ``spared``: the trunk is known to be ill,
+    so the call spends nothing and its contact is due at once.
     """
     over = ContactEvent.COMPLETE if connected else ContactEvent.FAIL
     if verdict.outcome is Outcome.CANCELLED and never_sent and not connected:
@@ -62,6 +64,13 @@ def settle(
         if stopped:
             return Settlement(over, None, *counts, "cancelled: never sent, and the campaign has ended")
         return Settlement(ContactEvent.RETRY, ended_at, *counts, "cancelled: never sent, spends no attempt")
+
+    if spared and not connected:
+        counts = contact.callee_tries, contact.mishaps, dict(contact.outcomes)
+        said = f"{verdict.outcome.value}: its trunk is ill, spends no attempt"
+        if stopped:
+            return Settlement(over, None, *counts, f"{said}; the campaign has ended")
+        return Settlement(ContactEvent.RETRY, ended_at, *counts, said)
 
     budget = _budget(verdict)
     tries = contact.callee_tries + (budget is Budget.CALLEE)

@@ -5,29 +5,17 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
+from dialerd.core.zone_names import known_zone
 
 _HHMM = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _VARIABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-def known_zone(name: str) -> str:
-    """Return an IANA zone's name as it is; raise ValueError for one that does not exist."""
-    if name not in _zones():
-        raise ValueError(f"{name!r} is not an IANA time zone, such as Europe/London")
-    return name
-
-
-def _zones(cache: list[frozenset[str]] = []) -> frozenset[str]:  # noqa: B006 - read once, some 600 names
-    if not cache:
-        cache.append(frozenset(available_timezones()) - {"localtime", "posixrules", "Factory"})
-    return cache[0]
 
 
 class RetryRule(BaseModel):
@@ -56,6 +44,12 @@ DEFAULT_RETRY: dict[Outcome, RetryRule] = {
     Outcome.ABANDONED: RetryRule(delay_seconds=3 * 86400, most=1),
 }
 """Busy an hour, no answer a day, ill trunks half an hour; 72 h after an abandoned call (Ofcom, persistent misuse)."""
+
+
+_PUT_OFF_BY = (
+    *("calling_hours_start", "calling_hours_end", "timezone", "calling_days", "blackouts"),
+    *("contact_timezone", "max_attempts_per_day"),
+)
 
 
 class CampaignSettings(BaseModel):
@@ -154,6 +148,10 @@ class CampaignSettings(BaseModel):
     def zone(self) -> ZoneInfo:
         """The campaign's time zone."""
         return ZoneInfo(self.timezone)
+
+    def puts_off_otherwise(self, changed: CampaignSettings) -> bool:
+        """Whether contacts that these settings put off may be due sooner by changed ones."""
+        return any(getattr(self, name) != getattr(changed, name) for name in _PUT_OFF_BY)
 
     def rule_for(self, outcome: Outcome) -> RetryRule | None:
         """The retry rule of an outcome; None where it is never retried."""

@@ -16,10 +16,22 @@ class Level(StrEnum):
     """Who sets a limit."""
 
     TRUNK = "trunk"
+    TRUNK_PACE = "trunk_pace"
+    """What a trunk's congestion leaves of its rate for now."""
     PBX = "pbx"
+    PBX_OWN = "pbx_own"
+    """What the PBX itself is set to, beside what we are told to ask of it."""
     TENANT = "tenant"
     CAMPAIGN = "campaign"
     AGENT = "agent"
+
+    @property
+    def shown(self) -> Level:
+        """The level that people know it by."""
+        return _SHOWN.get(self, self)
+
+
+_SHOWN = {Level.TRUNK_PACE: Level.TRUNK, Level.PBX_OWN: Level.PBX}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +49,11 @@ class Rate:
     the guard apart: the far end, whose second starts when it likes and whose network jitters, never counts more.
     """
 
-    __slots__ = ("_guard", "_next", "_per_second", "_sent")
+    __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent")
 
     def __init__(self, per_second: float, guard_seconds: float) -> None:
         self._guard = guard_seconds
-        self._next = -math.inf
+        self._next = self._planned = -math.inf
         self._sent: deque[float] = deque()
         self.limit(per_second)
 
@@ -51,11 +63,12 @@ class Rate:
         return self._per_second
 
     def limit(self, per_second: float) -> None:
-        """Set the limit; it binds from the next call on."""
+        """Set the limit; it binds from the next call on, and one that was raised does not wait as before."""
         if per_second <= 0:
             raise ValueError("a rate is more than zero")
         self._per_second = per_second
         self._sent = deque(self._sent, maxlen=self._whole)
+        self._next = min(self._next, self._planned + self.spacing)
 
     @property
     def _whole(self) -> int:
@@ -77,7 +90,8 @@ class Rate:
 
     def reserve(self, at: float) -> None:
         """Plan a call for a moment; the next may come one spacing later."""
-        self._next = max(self._next, at) + self.spacing
+        self._planned = max(self._next, at)
+        self._next = self._planned + self.spacing
 
     def lawful(self) -> float:
         """The earliest moment at which a call may really be sent, whatever was planned."""

@@ -94,7 +94,8 @@ class Callbacks:
         fresh = contact.status is not ContactStatus.PENDING
         if fresh:
             _step_back(contact)
-            tx.stats(contact.campaign_id).move(contact.status, ContactStatus.PENDING)
+            last = contact.last_outcome
+            tx.stats(contact.campaign_id).move(contact.status, ContactStatus.PENDING, had=last, has=last)
         earlier = await callbacks.pending_of(tx.conn, contact.id)
         await callbacks.set_status(tx, [contact.id], CallbackStatus.CANCELLED)
         made = Callback(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 import structlog
 
@@ -65,6 +66,10 @@ class LiveCall:
     """Why it is to be hung up, from the moment on in which that was due."""
     asked: bool = False
     """The PBX was asked to hang it up."""
+    probe: bool = False
+    """It tries a suspended trunk."""
+    place_refused: str | None = None
+    """What the PBX said that hung it up because it does not know where the answered call should go."""
     timers: list[Timer] = field(default_factory=list)
 
     def disarm(self) -> None:
@@ -72,6 +77,19 @@ class LiveCall:
         for timer in self.timers:
             timer.cancel()
         self.timers.clear()
+
+
+class TrunkWatch(Protocol):
+    """Who learns from the calls how well their trunks are."""
+
+    def rang(self, live: LiveCall) -> None:
+        """A call rings."""
+
+    def answered(self, live: LiveCall) -> None:
+        """A call was answered."""
+
+    def judge(self, live: LiveCall, verdict: Verdict, event: Ended) -> bool:
+        """A call ended; True: its trunk is to blame, so that it spends nothing of its contact's."""
 
 
 class Calls:
@@ -83,6 +101,7 @@ class Calls:
         clock: Clock,
         metrics: Metrics,
         *,
+        trunks: TrunkWatch,
         on_end: Callable[[LiveCall], None],
         hang_up: Callable[[LiveCall], None],
         on_overdue: Callable[[LiveCall], None],
@@ -90,6 +109,7 @@ class Calls:
         self._journal = journal
         self._clock = clock
         self._metrics = metrics
+        self._trunks = trunks
         self._on_end = on_end
         self._hang_up = hang_up
         self._on_overdue = on_overdue
@@ -206,6 +226,7 @@ class Calls:
         live.call = replace(live.call, status=CallStatus.RINGING, ringing_at=at)
         self._record(live, None, EventKind.RINGING, at)
         self._watch(live)
+        self._trunks.rang(live)
 
     def _answered(self, live: LiveCall) -> None:
         if live.call.answered_at is not None:
@@ -214,8 +235,9 @@ class Calls:
         # A place of the dialplan has the call from the answer on; a queue may let the callee wait.
         handed_over = None if live.hands_over else at
         live.call = replace(live.call, status=CallStatus.CONNECTED, answered_at=at, handed_over_at=handed_over)
-        self._move(live, ContactEvent.ANSWER, EventKind.CONNECTED, at)
+        self._move(live, ContactEvent.ANSWER, EventKind.CONNECTED, at, live.contact.last_outcome)
         self._watch(live)
+        self._trunks.answered(live)
 
     def _handed_over(self, live: LiveCall) -> None:
         if not live.hands_over or live.call.handed_over_at is not None:
@@ -226,11 +248,18 @@ class Calls:
 
     def _ended(self, live: LiveCall, event: Ended) -> None:
         live.disarm()
+        if event.place_refused:
+            live.place_refused = f"it hung up an answered call: {event.hangup_text or 'no cause given'}"
         at = self._clock.wall()
         verdict = _final_verdict(live, event)
+        spared = self._trunks.judge(live, verdict, event)
+        if spared:
+            verdict = replace(verdict, fault=Fault.TRUNK)
         connected = live.call.answered_at is not None
         never_sent = not event.channel and not connected
         talk = max(0.0, (at - live.call.answered_at).total_seconds()) if live.call.answered_at is not None else None
+        if talk is not None and event.talk_seconds is not None:
+            talk = event.talk_seconds
         live.call = replace(
             live.call,
             status=CallStatus.NOT_SENT if never_sent else CallStatus.ENDED,
@@ -251,7 +280,9 @@ class Calls:
             connected=connected,
             stopped=live.stopped,
             never_sent=never_sent,
+            spared=spared,
         )
+        had = live.contact.last_outcome
         live.contact = replace(
             live.contact,
             callee_tries=settlement.callee_tries,
@@ -259,10 +290,10 @@ class Calls:
             outcomes=settlement.outcomes,
             last_outcome=verdict.outcome,
             next_attempt_at=settlement.next_attempt_at,
-            # A promise is kept by a call, and not by one that we took back before it left.
-            callback=live.contact.callback and never_sent and verdict.outcome is Outcome.CANCELLED,
+            # A promise is kept by a call, and not by one that we took back before it left or that its trunk spoilt.
+            callback=live.contact.callback and (spared or (never_sent and verdict.outcome is Outcome.CANCELLED)),
         )
-        self._move(live, settlement.event, _EVENT_OF[settlement.event], at)
+        self._move(live, settlement.event, _EVENT_OF[settlement.event], at, had)
         del self._live[live.call.id]
         self._of_campaign[live.call.campaign_id] -= 1
         if not self._of_campaign[live.call.campaign_id]:
@@ -272,13 +303,21 @@ class Calls:
         self._metrics.calls.labels(verdict.outcome.value, live.call.trunk, live.call.pbx).inc()
         self._on_end(live)
 
-    def _move(self, live: LiveCall, event: ContactEvent, kind: EventKind, at: datetime) -> None:
+    def _move(self, live: LiveCall, event: ContactEvent, kind: EventKind, at: datetime, had: Outcome | None) -> None:
+        """Step the contact; ``had`` is its last outcome before."""
         was = live.contact.status
         now = step(contact_table.TRANSITIONS, was, event)
         live.contact = replace(live.contact, status=now, updated_at=at)
-        self._record(live, was, kind, at)
+        self._record(live, was, kind, at, had)
 
-    def _record(self, live: LiveCall, was: ContactStatus | None, kind: EventKind | None, at: datetime) -> None:
+    def _record(
+        self,
+        live: LiveCall,
+        was: ContactStatus | None,
+        kind: EventKind | None,
+        at: datetime,
+        had: Outcome | None = None,
+    ) -> None:
         call, contact = live.call, live.contact
         event = None
         if kind is not None:
@@ -292,7 +331,7 @@ class Calls:
                 outcome=call.outcome,
                 phone_number=call.phone_number,
             )
-        self._journal.step(CallStep(call, None if was is None else contact, was or contact.status, event))
+        self._journal.step(CallStep(call, None if was is None else contact, was or contact.status, event, had))
 
     def _watch(self, live: LiveCall) -> None:
         """Set the limits of a call's present state: of its ringing, of its talking, and when to ask about it."""
@@ -328,7 +367,7 @@ class Calls:
 def _final_verdict(live: LiveCall, event: Ended) -> Verdict:
     """What the call ended in, with what only we know: whether we ended it, and whether anybody took it."""
     if live.call.answered_at is not None:
-        if event.verdict.outcome in (Outcome.INTERRUPTED, Outcome.MACHINE):
+        if event.place_refused or event.verdict.outcome in (Outcome.INTERRUPTED, Outcome.MACHINE):
             return event.verdict
         if live.call.handed_over_at is None or (live.asked and live.goal is Goal.ANSWER_TIMEOUT):
             # Nobody took it: the callee waited in vain, or answered in the very moment in which we gave up.

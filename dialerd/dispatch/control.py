@@ -14,11 +14,12 @@ from dialerd.core.campaign import FINISHED, CampaignEvent
 from dialerd.core.machine import IllegalTransition, step
 from dialerd.core.model import Agent, Campaign, CampaignStatus, Tenant, Trunk
 from dialerd.dispatch.checks import agent_for, check_settings
+from dialerd.dispatch.clearing import Clearing
 from dialerd.dispatch.dispatcher import Dispatcher
 from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.requests import ImportReport, NewCampaign, Upload
 from dialerd.dispatch.uploads import Uploads
-from dialerd.store import agents, campaigns, contacts
+from dialerd.store import agents, campaigns, contacts, removal
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind
@@ -26,8 +27,6 @@ from dialerd.store.tx import Tx
 
 log = structlog.get_logger(__name__)
 
-_STEP = 500
-"""Contacts cancelled in one transaction: far below 50 ms of writing."""
 _PATIENCE = 5.0
 """Seconds that a stop waits for its contacts to be cancelled before it answers; the rest follows."""
 _AGAIN = 5.0
@@ -72,6 +71,7 @@ class Control:
         self._dispatcher = dispatcher
         self._uploads = uploads
         self._clock = clock
+        self._clearing = Clearing(store, clock)
         self._trunks = trunks
         self._pbxs = pbxs
         self._background = background
@@ -116,7 +116,7 @@ class Control:
         ``revise`` makes the new campaign of the one in the store; what it raises ends the change.
         """
 
-        async def change(tx: Tx) -> tuple[Campaign, Agent]:
+        async def change(tx: Tx) -> tuple[Campaign, Agent, bool]:
             found = await self._found(tx, tenant.id, campaign_id)
             if found.status in FINISHED:
                 raise _finished(found)
@@ -128,9 +128,11 @@ class Control:
             await campaigns.revise(tx, revised)
             # Without keep_open it may have been done for long.
             tx.touched.add(campaign_id)
-            return revised, agent
+            return revised, agent, found.settings.puts_off_otherwise(revised.settings)
 
-        revised, agent = await self._store.write(change)
+        revised, agent, otherwise = await self._store.write(change)
+        if otherwise:
+            self._background(self._recall(campaign_id))
         # Whoever paused or ended it meanwhile has taken it out, and it stays out.
         if self._dispatcher.is_active(campaign_id):
             self._dispatcher.put(revised, agent)
@@ -162,10 +164,10 @@ class Control:
         """Let a paused campaign dial again. Raises Rejected."""
         return await self._activate(tenant_id, campaign_id, CampaignEvent.RESUME)
 
-    async def pause(self, tenant_id: str, campaign_id: int) -> Campaign:
-        """No new calls from now on; calls in flight finish. Raises Rejected."""
+    async def pause(self, tenant_id: str, campaign_id: int, reason: str | None = None) -> Campaign:
+        """No new calls from now on; calls in flight finish. ``reason``: why the daemon does it. Raises Rejected."""
         # The dispatcher lets go first: nothing may be sent between this commit and its hearing of it.
-        return await self._leave(tenant_id, campaign_id, CampaignEvent.PAUSE)
+        return await self._leave(tenant_id, campaign_id, CampaignEvent.PAUSE, reason)
 
     async def stop(self, tenant_id: str, campaign_id: int, *, hangup: bool = False) -> Campaign:
         """End a campaign for good: its pending contacts are cancelled, its calls finish or are hung up.
@@ -185,7 +187,10 @@ class Control:
         return stopped
 
     async def delete(self, tenant_id: str, campaign_id: int) -> None:
-        """Hide a campaign that is not active; calls in flight finish and keep their slots. Raises Rejected."""
+        """Hide a campaign that is not active; calls in flight finish and keep their slots. Raises Rejected.
+
+        Its contacts are removed after that; the next start removes those that were in flight.
+        """
 
         async def hide(tx: Tx) -> None:
             found = await self._found(tx, tenant_id, campaign_id)
@@ -196,6 +201,7 @@ class Control:
         await self._store.write(hide)
         self._dispatcher.calls.stop_campaign(campaign_id)
         self._disarm(campaign_id)
+        self._background(self._clearing.remove_deleted(campaign_id))
 
     async def add_contacts(self, tenant: Tenant, campaign_id: int, upload: Upload) -> ImportReport:
         """Add contacts to a campaign that is not finished. Raises Rejected."""
@@ -238,11 +244,14 @@ class Control:
             self._arm(each)
 
     async def finish_stops(self) -> None:
-        """Go on with stops that a restart cut short."""
+        """Go on with stops and removals that a restart cut short."""
         async with self._store.read() as conn:
             cut_short = await campaigns.unfinished_stops(conn)
+            hidden = await removal.hidden(conn)
         for each in cut_short:
             await self._cancel_all(each.id, "the campaign has ended")
+        for campaign_id in hidden:
+            await self._clearing.remove_deleted(campaign_id)
 
     def campaign_ended(self, campaign_id: int) -> None:
         """A campaign's list is done: the store has completed it."""
@@ -259,7 +268,7 @@ class Control:
             if event is CampaignEvent.START and not stats.total and not found.settings.keep_open:
                 raise Rejected("no_contacts", "the campaign has no contacts to call")
             now = tx.clock.wall()
-            started = replace(found, status=status, started_at=found.started_at or now)
+            started = replace(found, status=status, started_at=found.started_at or now, reason=None)
             await campaigns.set_status(tx, campaign_id, status, started_at=started.started_at)
             tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now))
             # What was left of its list may have ended while it was paused.
@@ -276,7 +285,7 @@ class Control:
         self._arm(current)
         return current, self._dispatcher.warnings(current, agent)
 
-    async def _leave(self, tenant_id: str, campaign_id: int, event: CampaignEvent) -> Campaign:
+    async def _leave(self, tenant_id: str, campaign_id: int, event: CampaignEvent, why: str | None = None) -> Campaign:
         """Take a campaign out of dialing: the dispatcher first, then the store; back where the store refuses."""
 
         async def change(tx: Tx) -> Campaign:
@@ -284,9 +293,9 @@ class Control:
             status = _step(found, event)
             now = tx.clock.wall()
             ended = now if status in FINISHED else None
-            await campaigns.set_status(tx, campaign_id, status, completed_at=ended)
-            tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now))
-            return replace(found, status=status, completed_at=ended)
+            await campaigns.set_status(tx, campaign_id, status, completed_at=ended, reason=why)
+            tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now, reason=why))
+            return replace(found, status=status, completed_at=ended, reason=why)
 
         async with self._store.read() as conn:
             before = await campaigns.get(conn, tenant_id, campaign_id)
@@ -324,20 +333,17 @@ class Control:
 
     async def _cancel_pending(self, campaign_id: int, reason: str) -> None:
         """Cancel all pending contacts in short steps. Raises StoreError."""
-        count = _STEP
-        while count == _STEP:
-            count = await self._store.write(
-                lambda tx: contacts.cancel_pending(tx, campaign_id, _STEP, reason=reason), weight=_STEP
-            )
+        await self._clearing.cancel_pending(campaign_id, reason)
 
     async def _cancel_all(self, campaign_id: int, reason: str) -> None:
         """The same, however long the store fails: an ended campaign keeps no pending contact."""
-        while True:
-            try:
-                return await self._cancel_pending(campaign_id, reason)
-            except StoreError as error:
-                log.error("contacts_not_cancelled", campaign_id=campaign_id, reason=str(error))
-                await self._clock.sleep(_AGAIN)
+        await self._clearing.persist(campaign_id, lambda: self._cancel_pending(campaign_id, reason))
+
+    async def _recall(self, campaign_id: int) -> None:
+        """A rule has changed: whoever it has put off is looked at again."""
+        await self._clearing.persist(campaign_id, lambda: self._clearing.recall(campaign_id))
+        self._dispatcher.hopper.stir(campaign_id)
+        self._dispatcher.wake()
 
     async def _expire(self, campaign_id: int) -> None:
         """``end_at`` has come: the campaign is completed, and what was pending is cancelled."""

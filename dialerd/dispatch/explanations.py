@@ -11,9 +11,9 @@ from dialerd.clock import Clock
 from dialerd.core.explain import ContactFacts, Explanation, explain_campaign, explain_contact
 from dialerd.core.model import Campaign, Contact, ContactStatus, Tenant
 from dialerd.core.permit import number_rules
-from dialerd.core.plan import CampaignView
+from dialerd.core.snapshot import CampaignView
 from dialerd.dispatch.dispatcher import Dispatcher
-from dialerd.store import agents, campaigns, contacts, do_not_call, last_look
+from dialerd.store import agents, campaigns, contact_due, contacts, do_not_call, last_look
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Explanations:
         now = self._clock.wall()
         stats = (await campaigns.stats(conn, [campaign.id]))[campaign.id]
         pending = stats.contacts[ContactStatus.PENDING]
-        waiting = await contacts.count_waiting(conn, campaign.id, now, pending)
+        waiting = await contact_due.count_waiting(conn, campaign.id, now, pending)
         view = await self._view(conn, campaign)
         told = explain_campaign(self._dispatcher.snapshot(), view, self._clock.now(), stats.in_flight)
         return told, Counts(max(0, pending - waiting), waiting, stats.in_flight)
@@ -61,5 +61,5 @@ class Explanations:
         if active is not None:
             return active
         agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
-        due, upcoming = await contacts.claim(conn, campaign.id, self._clock.wall(), 1, frozenset())
+        due, upcoming = await contact_due.claim(conn, campaign.id, self._clock.wall(), 1, frozenset())
         return CampaignView(campaign, agent, due, upcoming)

@@ -11,7 +11,7 @@ from dialerd.core.forecast import completion
 from dialerd.core.model import Campaign, CampaignStatus, ContactStatus
 from dialerd.core.windows import window
 from dialerd.dispatch.dispatcher import Dispatcher
-from dialerd.store import contacts
+from dialerd.store import contact_due
 from dialerd.store.campaigns import CampaignStats
 
 
@@ -35,5 +35,5 @@ class Forecasts:
         if not rate:
             return None
         left = stats.contacts[ContactStatus.PENDING] + stats.in_flight
-        last_due = await contacts.last_due(conn, campaign.id)
+        last_due = await contact_due.last_due(conn, campaign.id)
         return completion(settings, now.wall, left / rate, last_due or now.wall)

@@ -12,7 +12,7 @@ import structlog
 
 from dialerd.clock import Clock
 from dialerd.core.model import Contact
-from dialerd.store import contacts, last_look
+from dialerd.store import contact_due, last_look
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 
@@ -126,7 +126,7 @@ class Hopper:
             now = self._clock.wall()
             without = frozenset(held.placing) | {contact.id for contact in held.queue}
             async with self._store.read() as conn:
-                found, upcoming = await contacts.claim(conn, campaign_id, now, held.batch, without)
+                found, upcoming = await contact_due.claim(conn, campaign_id, now, held.batch, without)
                 if held.looks_back is not None and found:
                     numbers = {contact.phone_number for contact in found}
                     dialled = await last_look.dialled(conn, held.tenant, numbers, now - held.looks_back)

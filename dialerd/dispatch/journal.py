@@ -34,6 +34,9 @@ class Journal:
         self._writing = 0
         """Steps in the commit that is under way."""
         self._calls: list[tuple[Sequence[Originating], asyncio.Future[frozenset[str]]]] = []
+        self._taken = 0
+        """Steps taken since the start."""
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -63,6 +66,7 @@ class Journal:
     def step(self, step: CallStep) -> None:
         """Take what the PBX told of a call. Never waits and never fails."""
         self._steps.append(step)
+        self._taken += 1
         self._stir()
 
     async def originate(self, calls: Sequence[Originating]) -> frozenset[str]:
@@ -71,6 +75,13 @@ class Journal:
         self._calls.append((calls, future))
         self._stir()
         return await future
+
+    async def durable(self) -> None:
+        """Wait until every step taken so far is written (or given up for good)."""
+        if self.backlog:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.append((self._taken, future))
+            await future
 
     @property
     def backlog(self) -> int:
@@ -87,12 +98,23 @@ class Journal:
             await self._work.wait()
             self._work.clear()
             while self._calls or self._steps:
-                if await self._write():
+                written = await self._write()
+                self._tell_waiters()
+                if written:
                     retry = _RETRY_FIRST
                 else:
                     await self._clock.sleep(retry * (0.5 + self._clock.chance()))
                     retry = min(_RETRY_MOST, retry * 2)
             self._idle.set()
+
+    def _tell_waiters(self) -> None:
+        """Steps are written in the order in which they came, so what is left tells which are done."""
+        done = self._taken - self.backlog
+        ready = [future for taken, future in self._waiters if taken <= done]
+        self._waiters = [each for each in self._waiters if each[0] > done]
+        for future in ready:
+            if not future.done():
+                future.set_result(None)
 
     async def _write(self) -> bool:
         """One commit of all that waits; False where the steps have to be written again later."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
 from dialerd.clock import Clock, Timer
-from dialerd.core.plan import Gate
-from dialerd.dispatch.calls import Calls
+from dialerd.core.snapshot import Gate
+from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.pbx.driver import LinkLost, LinkState, PbxDriver
 from dialerd.telemetry.metrics import Metrics
 
@@ -26,6 +26,8 @@ SECOND_LOOK = 2.0
 """Seconds between the two listings that prove a call gone."""
 ROUTINE = 60.0
 """Seconds between two listings when nothing seems wrong."""
+CLOSED_SECONDS = 5.0
+"""How long a PBX that takes no calls is left alone before one is tried again."""
 _RETRY = 1.0
 
 
@@ -52,19 +54,23 @@ class Recovery:
         self._since = _shown(clock.wall())
         self._wanted = asyncio.Event()
         self._timer: Timer | None = None
+        self._closed: Gate | None = None
+        """Its own word that it takes no calls; until it is asked again, or comes back."""
+        self._reopening: Timer | None = None
         self._missing: dict[str, float] = {}
         """Calls that a listing did not show, and when (monotonic) that listing was asked for."""
 
     def gate(self) -> Gate:
         """Whether the PBX takes calls now, and if not, why."""
         if self._driver.state is LinkState.UP and self._known:
-            return Gate(True)
+            return Gate(True) if self._closed is None else self._closed
         if self._driver.state is LinkState.UP:
             return Gate(False, f"pbx {self._pbx} is being asked which calls live")
         return Gate(False, f"{self._driver.reason or 'not connected'} on pbx {self._pbx} since {self._since}")
 
     def link_up(self) -> None:
         """The link is there again; what happened meanwhile was not heard."""
+        self._reopen()
         self._known = False
         self._missing.clear()
         self._wanted.set()
@@ -76,9 +82,43 @@ class Recovery:
         self._known = False
         self._missing.clear()
 
+    def closed(self, reason: str) -> None:
+        """The PBX refuses every call: it is left alone for a while, and its link may well go in that time."""
+        if self._closed is None:
+            log.warning("pbx_closed", pbx=self._pbx, reason=reason)
+            until = self._clock.wall() + timedelta(seconds=CLOSED_SECONDS)
+            self._closed = Gate(False, f"pbx {self._pbx} takes no calls: {reason}", until)
+            self._reopening = self._clock.call_at(self._clock.mono() + CLOSED_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._reopen()
+        self._wake()
+
+    def _reopen(self) -> None:
+        self._closed = None
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
+
     def doubt(self) -> None:
         """Something about a call of this PBX is not known: ask soon."""
         self._wanted.set()
+
+    async def hang_up(self, live: LiveCall) -> None:
+        """Ask the PBX to hang a call up, or see to it once the PBX can be asked."""
+        gate = self.gate()
+        if not gate.open:
+            # What became of the call meanwhile is not known: the listing tells, and asks again if it still is to end.
+            log.info("hangup_put_off", call_id=live.call.id, reason=gate.detail)
+            return
+        live.asked = True
+        try:
+            live.asked = await self._driver.hangup(live.call.id)
+        except LinkLost as error:
+            log.warning("hangup_not_asked", call_id=live.call.id, reason=str(error))
+            live.asked = False
+        if not live.asked:
+            self.doubt()
 
     async def run(self) -> None:
         """Ask whenever there is reason to, and each minute while calls are in flight. Runs until cancelled."""

@@ -6,12 +6,16 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncGenerator, Callable
+from typing import TypeVar
 
 from dialerd.clock import Clock
 from dialerd.dispatch.requests import Upload
 from dialerd.intake.json_list import read_items
 from dialerd.intake.rows import IntakeOptions, NewContact, RowError
-from dialerd.intake.worker import parse_file
+from dialerd.intake.runs import Part, runs
+from dialerd.intake.worker import parse_file, parse_runs
+
+T = TypeVar("T")
 
 Row = NewContact | RowError
 
@@ -35,6 +39,19 @@ async def read_upload(
             yield found
 
 
-async def _in_thread(work: Callable[[], list[Row]], clock: Clock) -> list[Row]:
+async def read_runs(upload: Upload, options: IntakeOptions, clock: Clock) -> AsyncGenerator[Part, None]:
+    """Yield the rows of an upload as runs, part by part. Raises and is closed as :func:`read_upload`."""
+    if upload.kind == "items":
+        parts = runs(read_items(upload.items, options), options.allowed_prefixes)
+        while (part := await _in_thread(lambda: next(parts, None), clock)) is not None:
+            yield part
+        return
+    assert upload.path is not None
+    async with contextlib.aclosing(parse_runs(upload.path, upload.kind, options, clock)) as found:
+        async for part in found:
+            yield part
+
+
+async def _in_thread(work: Callable[[], T], clock: Clock) -> T:
     with clock.hold():
         return await asyncio.to_thread(work)

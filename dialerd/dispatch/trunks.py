@@ -1,22 +1,29 @@
-"""The trunks as they are now: who paused them, what they carry, and how many of their calls were answered lately."""
+"""The trunks as they are now: who paused them, whether they are down or suspended, and what they carry."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 import structlog
 
 from dialerd.clock import Clock
-from dialerd.core.model import Call, CallStatus, Trunk
-from dialerd.core.plan import OPEN, Gate
+from dialerd.core.model import CallStatus, Trunk
+from dialerd.core.outcome import Verdict
+from dialerd.core.snapshot import OPEN, Gate
 from dialerd.core.throttle import Book, Key, Level
+from dialerd.dispatch.ailments import Ailments
+from dialerd.dispatch.calls import LiveCall
+from dialerd.dispatch.put_back import PutBack
+from dialerd.pbx import driver
 from dialerd.store import trunks
 from dialerd.store.db import Store
 from dialerd.store.trunks import TrunkPause
 from dialerd.store.tx import Tx
+from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -30,6 +37,7 @@ class TrunkState(StrEnum):
     UP = "up"
     PAUSED = "paused"
     DOWN = "down"
+    """Out of the PBX's reach, or suspended after many failures in a row: the reason tells which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +62,26 @@ class Trunks:
         book: Book,
         store: Store,
         clock: Clock,
+        metrics: Metrics,
         *,
+        guard_seconds: float,
         pbx_gate: Callable[[str], Gate],
+        put_back: Callable[[list[PutBack]], None],
         wake: Callable[[], None],
     ) -> None:
         self._configured = configured
         self._book = book
         self._store = store
         self._clock = clock
+        self._metrics = metrics
         self._pbx_gate = pbx_gate
         self._wake = wake
         self._paused: dict[str, TrunkPause] = {}
         self._answered: dict[str, deque[bool]] = {name: deque(maxlen=RATIO_CALLS) for name in configured}
+        self._ailments = {
+            name: Ailments(trunk, book, clock, metrics, guard_seconds, put_back) for name, trunk in configured.items()
+        }
+        metrics.before_render.append(self._measure)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +91,8 @@ class Trunks:
     def load(self, paused: Iterable[TrunkPause]) -> None:
         """Take up the pauses that the store kept."""
         self._paused = {each.trunk: each for each in paused}
+
+    # -- what people say ----------------------------------------------------------------------------------------
 
     async def pause(self, trunk_id: str, reason: str) -> None:
         """Let a trunk carry no new call until it is resumed; calls in flight finish. Raises StoreError."""
@@ -91,33 +109,85 @@ class Trunks:
         log.warning("trunk_paused", trunk=trunk_id, reason=reason)
 
     async def resume(self, trunk_id: str) -> None:
-        """End a pause; harmless where there is none. Raises StoreError."""
+        """End a pause, and let a suspended trunk be tried at once; harmless otherwise. Raises StoreError."""
         ended = self._paused.get(trunk_id)
 
         async def remove(tx: Tx) -> None:
             await trunks.resume(tx, trunk_id)
 
         await self._store.write(remove)
+        if trunk_id in self._ailments:
+            self._ailments[trunk_id].try_now()
         if ended is not None and self._paused.get(trunk_id) is ended:
             self._restore(trunk_id, None)
             log.info("trunk_resumed", trunk=trunk_id)
+        self._wake()
 
-    def gate(self, trunk_id: str) -> Gate:
-        """Whether a trunk takes new calls, as far as it is not a matter of limits or of its PBX."""
+    # -- what the PBX and the calls say -------------------------------------------------------------------------
+
+    def hear(self, pbx: str, event: driver.TrunkState) -> None:
+        """Take a PBX's own word on a trunk of its."""
+        trunk = self._configured.get(event.trunk)
+        if trunk is not None and trunk.pbx == pbx:
+            self._ailments[event.trunk].hear(up=event.up, reason=event.reason)
+
+    def unknown(self, pbx: str) -> None:
+        """The link to a PBX went or came: what it said of its trunks no longer counts."""
+        for trunk in self._configured.values():
+            if trunk.pbx == pbx:
+                self._ailments[trunk.id].unknown()
+
+    def probing(self, trunk_id: str) -> None:
+        """A probe over a suspended trunk was planned."""
+        self._ailments[trunk_id].probing()
+
+    def rang(self, live: LiveCall) -> None:
+        """A call in flight rings."""
+        if live.probe and live.call.trunk in self._ailments:
+            self._ailments[live.call.trunk].rang(live)
+
+    def answered(self, live: LiveCall) -> None:
+        """A call in flight was answered."""
+        if live.call.trunk in self._ailments:
+            self._ailments[live.call.trunk].answered(live)
+
+    def judge(self, live: LiveCall, verdict: Verdict, event: driver.Ended) -> bool:
+        """Look at how a call ended; True: the trunk is to blame, and the contact is spared."""
+        ailments = self._ailments.get(live.call.trunk)
+        return ailments is not None and ailments.judge(live, verdict, event)
+
+    def ended(self, live: LiveCall) -> None:
+        """A call ended and was settled. One that never seized a channel says nothing of how well the trunk answers."""
+        call = live.call
+        if call.trunk not in self._configured:
+            return
+        self._ailments[call.trunk].settled(live)
+        if call.status is not CallStatus.NOT_SENT:
+            self._answered[call.trunk].append(call.answered_at is not None)
+
+    # -- what the planner asks ----------------------------------------------------------------------------------
+
+    def gate(self, trunk_id: str, *, probe: bool = False) -> Gate:
+        """Whether a trunk takes new calls, as far as it is not a matter of limits or of its PBX.
+
+        ``probe``: asked for the call that tries a suspended trunk.
+        """
+        now = self._clock.now()
         pause = self._paused.get(trunk_id)
-        if pause is None:
-            return OPEN
-        return Gate(False, f"trunk {trunk_id} is paused since {pause.paused_at:%Y-%m-%d %H:%M} UTC: {pause.reason}")
+        if pause is not None:
+            return Gate(False, f"trunk {trunk_id} is paused since {_shown(pause.paused_at)}: {pause.reason}")
+        return self._ailments[trunk_id].gate(now, probe=probe)
 
     def gates(self) -> dict[Key, Gate]:
-        """The gates that are closed, for the planner."""
-        return {Key(Level.TRUNK, name): self.gate(name) for name in self._paused}
+        """The gates that are not simply open, for the planner."""
+        gates = {Key(Level.TRUNK, name): self.gate(name) for name in self._configured}
+        return {key: gate for key, gate in gates.items() if gate is not OPEN}
 
-    def ended(self, call: Call) -> None:
-        """A call ended. One that never seized a channel says nothing of its trunk."""
-        answered = self._answered.get(call.trunk)
-        if answered is not None and call.status is not CallStatus.NOT_SENT:
-            answered.append(call.answered_at is not None)
+    def pace(self) -> None:
+        """Let each trunk's rate be what its congestion leaves of it now. Before every plan."""
+        now = self._clock.mono()
+        for ailments in self._ailments.values():
+            ailments.pace(now)
 
     def view(self, trunk_id: str) -> TrunkView | None:
         """A trunk at this moment; None where the configuration has none of this name."""
@@ -139,8 +209,23 @@ class Trunks:
         pause = self._paused.get(trunk.id)
         if pause is not None:
             return TrunkState.PAUSED, pause.reason
-        gate = self._pbx_gate(trunk.pbx)
-        return (TrunkState.UP, None) if gate.open else (TrunkState.DOWN, gate.detail)
+        pbx = self._pbx_gate(trunk.pbx)
+        if not pbx.open:
+            return TrunkState.DOWN, pbx.detail
+        ailments = self._ailments[trunk.id]
+        health, gate = ailments.health, ailments.gate(self._clock.now())
+        if health.down is not None or health.suspended is not None:
+            return TrunkState.DOWN, gate.detail
+        return TrunkState.UP, gate.detail or ailments.slowness(self._clock.mono())
+
+    def _measure(self) -> None:
+        for trunk in self._configured.values():
+            state, _ = self._state(trunk)
+            for each in TrunkState:
+                self._metrics.trunk_state.labels(trunk.id, each.value).set(each is state)
+            health = self._ailments[trunk.id].health
+            self._metrics.trunk_suspended.labels(trunk.id).set(health.suspended is not None)
+            self._metrics.trunk_rate_share.labels(trunk.id).set(health.share(self._clock.mono()))
 
     def _restore(self, trunk_id: str, pause: TrunkPause | None) -> None:
         if pause is None:
@@ -148,3 +233,7 @@ class Trunks:
         else:
             self._paused[trunk_id] = pause
         self._wake()
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"

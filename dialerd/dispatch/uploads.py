@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -13,22 +15,25 @@ import structlog
 from dialerd.clock import Clock
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Tenant
-from dialerd.core.permit import prefix_refusal
+from dialerd.dispatch.clearing import Clearing
 from dialerd.dispatch.errors import Rejected
+from dialerd.dispatch.pace import Pace
 from dialerd.dispatch.requests import ImportReport, Upload
-from dialerd.dispatch.rows import Row, read_upload
-from dialerd.intake.rows import IntakeOptions, InvalidTable, NewContact, RowError, refuse
-from dialerd.store import campaigns, contacts, do_not_call, imports
-from dialerd.store.db import Store
+from dialerd.dispatch.rows import read_runs
+from dialerd.intake.rows import IntakeOptions, InvalidTable, RowError
+from dialerd.intake.runs import Contacts, Errors, Numbers, Run
+from dialerd.store import campaigns, contacts, imports, staging
+from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError
 from dialerd.store.imports import Import
+from dialerd.store.staging import Place
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-STEP = 500
-"""Rows per transaction: some 10 ms of the writer. An upload no larger than this is inserted whole."""
+SMALL = 1000
+"""Rows written for an upload, two for a contact, up to which it is inserted whole, in one transaction."""
 SHOWN_ERRORS = 100
 TURN_SECONDS = 600.0
 """How long an upload waits for the one before it on the same campaign."""
@@ -45,6 +50,22 @@ class InvalidRows(Rejected):
         self.rows = tuple(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """Uploads (their ids and their campaigns') that were never published, and campaigns never shown."""
+
+    uploads: tuple[tuple[int, int], ...]
+    campaigns: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run under way: the ids of its contacts, and the places of those whose numbers were not free."""
+
+    ids: range
+    refused: set[int] = field(default_factory=set)
+
+
 @dataclass(slots=True)
 class _Intake:
     """An upload under way: what is counted, and what is read and not yet stored."""
@@ -55,38 +76,70 @@ class _Intake:
     tenant: Tenant
     staged: bool = False
     added: int = 0
-    stored: int = 0
-    """Contacts handed to the store: those it did not add were duplicates."""
+    duplicates: int = 0
     unwanted: int = 0
-    """Contacts not handed to it: their numbers are on the do-not-call list."""
+    """Their numbers are on the do-not-call list."""
     invalid: int = 0
     reported: int = 0
     """Rejected rows that are in the store."""
     errors: list[RowError] = field(default_factory=list)
-    contacts: list[NewContact] = field(default_factory=list)
+    run: _Run = field(default_factory=lambda: _Run(range(0)))
+    parts: deque[tuple[_Run, Numbers | Contacts]] = field(default_factory=deque)
     rejects: list[RowError] = field(default_factory=list)
 
-    def take(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            if isinstance(row, NewContact):
-                if (refusal := prefix_refusal(self.tenant, row.phone_number)) is None:
-                    self.contacts.append(row)
-                    continue
-                row = refuse(row.row, "phone_number", row.phone_number, "prefix_not_allowed", refusal.detail)  # noqa: PLW2901
-            self.invalid += 1
-            self.rejects.append(row)
-            if len(self.errors) < SHOWN_ERRORS:
-                self.errors.append(row)
+    def take(self, part: Errors | Numbers | Contacts) -> None:
+        if not isinstance(part, Errors):
+            self.parts.append((self.run, part))
+            return
+        self.invalid += len(part.rows)
+        self.rejects += part.rows
+        self.errors += part.rows[: SHOWN_ERRORS - len(self.errors)]
 
-    @property
     def held(self) -> int:
-        return len(self.contacts) + len(self.rejects)
+        """Rows to be written for what is read; a contact is two, for its number is one."""
+        return sum(part.count for _, part in self.parts) + len(self.rejects)
+
+    def next_step(self, rows: int) -> _Step:
+        """Take out about so many rows of what is held."""
+        step = _Step(self.rejects[:rows])
+        self.rejects = self.rejects[rows:]
+        size = len(step.rejects)
+        while self.parts and (size == 0 or size + self.parts[0][1].count <= rows):
+            step.parts.append(self.parts.popleft())
+            size += step.parts[-1][1].count
+        step.size = size
+        return step
+
+    def place(self, run: _Run) -> Place:
+        return Place(self.tenant.id, self.campaign_id, self.id if self.staged else contacts.BASE_LIST, run.ids)
 
     def counted(self) -> Import:
-        duplicates = self.stored - self.added
         return Import(
-            self.id, self.campaign_id, self.staged, self.added, duplicates, self.invalid, do_not_call=self.unwanted
+            self.id, self.campaign_id, self.staged, self.added, self.duplicates, self.invalid, do_not_call=self.unwanted
         )
+
+
+@dataclass(slots=True)
+class _Step:
+    """What one transaction writes of an upload."""
+
+    rejects: list[RowError]
+    parts: list[tuple[_Run, Numbers | Contacts]] = field(default_factory=list)
+    size: int = 0
+
+    async def write(self, tx: Tx, intake: _Intake) -> None:
+        """Write it, and count it: should the commit fail, nothing of the whole upload stays."""
+        await imports.reject(tx, intake.id, intake.reported, [asdict(each) for each in self.rejects])
+        intake.reported += len(self.rejects)
+        for run, part in self.parts:
+            if isinstance(part, Numbers):
+                refused = await staging.take_numbers(tx, intake.place(run), part.count, part.text)
+                run.refused.update(refused.duplicates, refused.unwanted)
+                intake.duplicates += len(refused.duplicates)
+                intake.unwanted += len(refused.unwanted)
+            else:
+                without = [each for each in range(part.first, part.first + part.count) if each in run.refused]
+                intake.added += await staging.insert(tx, intake.place(run), part.text, without)
 
 
 class Uploads:
@@ -102,6 +155,7 @@ class Uploads:
     ) -> None:
         self._store = store
         self._clock = clock
+        self._clearing = Clearing(store, clock)
         self._options = options
         self._metrics = metrics
         self._on_added = on_added
@@ -119,7 +173,8 @@ class Uploads:
         async with self._turn(campaign_id):
             intake = await self._begin(campaign_id, tenant)
             try:
-                await self._stage(intake, upload, self._options(tenant))
+                options = replace(self._options(tenant), allowed_prefixes=tenant.allowed_prefixes)
+                await self._stage(intake, upload, options)
             except BaseException:
                 await asyncio.shield(self._spawn(self._discard(intake)))
                 raise
@@ -136,17 +191,23 @@ class Uploads:
         )
         return ImportReport(done.id, done.added, done.duplicates, done.invalid, done.do_not_call, tuple(intake.errors))
 
-    async def clean_up(self) -> None:
-        """At start: remove, in steps, what uploads and creations cut short by a restart left. Raises StoreError."""
+    async def leftovers(self) -> Leftovers:
+        """What uploads and creations cut short by a restart left; to be asked before any begins. Raises StoreError."""
         async with self._store.read() as conn:
-            cut_short = await imports.unpublished(conn)
-            hidden = await campaigns.hidden_drafts(conn)
-        for import_id, campaign_id in cut_short:
-            await self._remove(campaign_id, import_id)
-        for campaign_id in hidden:
-            await self._remove_campaign(campaign_id)
-        if cut_short or hidden:
-            log.info("uploads_cleaned_up", uploads=len(cut_short), campaigns=len(hidden))
+            return Leftovers(tuple(await imports.unpublished(conn)), tuple(await campaigns.hidden_drafts(conn)))
+
+    async def clean_up(self, left: Leftovers) -> None:
+        """Remove them, in steps and beside everything else. Raises StoreError; the next start takes up the rest."""
+        for import_id, campaign_id in left.uploads:
+            # Until its numbers are free, an upload of the same would take them for duplicates.
+            async with self._turn(campaign_id):
+                await self._clearing.remove_upload(campaign_id, import_id)
+        for campaign_id in left.campaigns:
+            # Its uploads that were published are taken with it.
+            await self._clearing.remove_campaign(campaign_id)
+            await self._store.write(functools.partial(campaigns.remove, campaign_id=campaign_id))
+        if left.uploads or left.campaigns:
+            log.info("uploads_cleaned_up", uploads=len(left.uploads), campaigns=len(left.campaigns))
 
     async def close(self) -> None:
         """Wait for publications and removals that nobody else waits for; each has its own bounds."""
@@ -165,44 +226,36 @@ class Uploads:
 
     async def _stage(self, intake: _Intake, upload: Upload, options: IntakeOptions) -> None:
         strict = upload.on_invalid == "reject"
+        pace = Pace(self._store, self._clock)
         try:
-            async with contextlib.aclosing(read_upload(upload, options, self._clock, STEP)) as batches:
-                async for rows in batches:
-                    intake.take(rows)
+            async with contextlib.aclosing(read_runs(upload, options, self._clock)) as parts:
+                async for part in parts:
+                    if isinstance(part, Run):
+                        intake.run = _Run(self._clock.numbers(part.contacts))
+                        continue
+                    intake.take(part)
                     if strict and intake.invalid:
                         # Nothing of it will stay: go on reading only for the report.
-                        intake.contacts.clear()
+                        intake.parts.clear()
                         intake.rejects.clear()
                         if len(intake.errors) == SHOWN_ERRORS:
                             break
-                    while intake.held > STEP:
-                        await self._step(intake)
+                    while intake.held() > max(SMALL, pace.rows):
+                        await self._step(intake, pace)
         except InvalidTable as error:
             raise as_rejected(error) from None
         if strict and intake.invalid:
             raise InvalidRows("invalid_request", "some rows are invalid, so none was added", intake.errors)
-        while intake.staged and intake.held:
-            await self._step(intake)
+        while intake.staged and intake.held():
+            await self._step(intake, pace)
 
-    async def _step(self, intake: _Intake) -> None:
+    async def _step(self, intake: _Intake, pace: Pace) -> None:
         """Store some of what was read, out of sight."""
         if not intake.staged:
             intake.staged = True
             await self._store.write(lambda tx: imports.begin(tx, intake.counted()))
-        rows, intake.contacts = intake.contacts[:STEP], intake.contacts[STEP:]
-        room = STEP - len(rows)
-        rejects, intake.rejects = intake.rejects[:room], intake.rejects[room:]
-
-        async def insert(tx: Tx) -> tuple[int, int]:
-            await imports.reject(tx, intake.id, intake.reported, [_reject_row(each) for each in rejects])
-            wanted = await _wanted(tx, intake, rows)
-            return await contacts.insert(tx, intake.campaign_id, intake.id, self._numbered(wanted)), len(wanted)
-
-        added, stored = await self._store.write(insert, weight=STEP)
-        intake.added += added
-        intake.stored += stored
-        intake.unwanted += len(rows) - stored
-        intake.reported += len(rejects)
+        step = intake.next_step(pace.rows)
+        await pace.write(lambda tx: step.write(tx, intake), step.size)
 
     async def _conclude(self, intake: _Intake) -> Import:
         try:
@@ -218,20 +271,15 @@ class Uploads:
 
         async def publish(tx: Tx) -> Import:
             await _check_standing(tx, intake)
-            done = intake.counted()
             if not intake.staged:
-                await imports.begin(tx, done)
-                await imports.reject(tx, intake.id, 0, [_reject_row(each) for each in intake.rejects])
-                wanted = await _wanted(tx, intake, intake.contacts)
-                added = await contacts.insert(tx, intake.campaign_id, contacts.BASE_LIST, self._numbered(wanted))
-                unwanted = len(intake.contacts) - len(wanted)
-                done = replace(done, added=added, duplicates=len(wanted) - added, do_not_call=unwanted)
-            await imports.publish(tx, done)
+                await imports.begin(tx, intake.counted())
+                await intake.next_step(SMALL).write(tx, intake)
+            await imports.publish(tx, intake.counted())
             # An active campaign waits for its upload; with nothing new in it, it may be done.
             tx.touched.add(intake.campaign_id)
-            return done
+            return intake.counted()
 
-        return await self._store.write(publish, weight=STEP)
+        return await self._store.write(publish, weight=GROUP_WEIGHT)
 
     async def _discard(self, intake: _Intake) -> None:
         """Take back what was staged, even while the store is ill for some seconds; else the next start does it."""
@@ -240,55 +288,13 @@ class Uploads:
         pause = _FIRST_PAUSE
         for attempt in range(1, _TRIES + 1):
             try:
-                await self._remove(intake.campaign_id, intake.id)
+                await self._clearing.remove_upload(intake.campaign_id, intake.id)
                 return
             except StoreError as error:
                 log.warning("upload_not_discarded", campaign_id=intake.campaign_id, attempt=attempt, reason=str(error))
             if attempt < _TRIES:
                 await self._clock.sleep(pause)
                 pause *= 2
-
-    async def _remove(self, campaign_id: int, import_id: int) -> None:
-        async def contacts_step(tx: Tx) -> int:
-            # A commit whose confirmation was lost may stand all the same; then the upload stands.
-            if await imports.is_published(tx.conn, import_id):
-                return 0
-            return await contacts.remove_list(tx, campaign_id, import_id, STEP)
-
-        async def rest(tx: Tx) -> None:
-            if not await imports.is_published(tx.conn, import_id):
-                await imports.remove(tx, import_id)
-                tx.touched.add(campaign_id)
-
-        while await self._store.write(contacts_step, weight=STEP):
-            pass
-        async with self._store.read() as conn:
-            stands = await imports.is_published(conn, import_id)
-        if not stands:
-            await self._remove_rejects(import_id)
-            await self._store.write(rest)
-
-    async def _remove_rejects(self, import_id: int) -> None:
-        while await self._store.write(lambda tx: imports.remove_rejects(tx, import_id, STEP), weight=STEP):
-            pass
-
-    async def _remove_campaign(self, campaign_id: int) -> None:
-        while await self._store.write(lambda tx: contacts.remove_of_campaign(tx, campaign_id, STEP), weight=STEP):
-            pass
-        async with self._store.read() as conn:
-            uploads = await imports.of_campaign(conn, campaign_id)
-        for import_id in uploads:
-            await self._remove_rejects(import_id)
-
-        async def rest(tx: Tx) -> None:
-            for import_id in uploads:
-                await imports.remove(tx, import_id)
-            await campaigns.remove(tx, campaign_id)
-
-        await self._store.write(rest)
-
-    def _numbered(self, rows: Sequence[NewContact]) -> list[dict[str, Any]]:
-        return [{"id": self._clock.number(), **_contact_row(row)} for row in rows]
 
     def _count(self, done: Import) -> None:
         for result, count in (
@@ -344,30 +350,6 @@ async def _check_standing(tx: Tx, intake: _Intake) -> None:
         raise Rejected("campaign_not_found", "there is no such campaign")
     if standing[0] in FINISHED:
         raise Rejected("campaign_finished", f"the campaign is {standing[0].value}")
-
-
-async def _wanted(tx: Tx, intake: _Intake, rows: Sequence[NewContact]) -> list[NewContact]:
-    """Those whose numbers may be called, asked in the transaction that inserts them."""
-    listed = await do_not_call.listed(tx.conn, intake.tenant.id, {row.phone_number for row in rows})
-    return [row for row in rows if row.phone_number not in listed]
-
-
-def _contact_row(row: NewContact) -> dict[str, Any]:
-    return {
-        "phone_number": row.phone_number,
-        "first_name": row.first_name,
-        "last_name": row.last_name,
-        "email": row.email,
-        "company": row.company,
-        "timezone": row.timezone,
-        "priority": row.priority,
-        "external_id": row.external_id,
-        "attributes": row.attributes,
-    }
-
-
-def _reject_row(row: RowError) -> dict[str, Any]:
-    return asdict(row)
 
 
 def as_rejected(error: InvalidTable) -> InvalidRows:

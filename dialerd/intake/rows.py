@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from dialerd.core.phone import BadNumber, Validation, normalise
-from dialerd.core.settings import known_zone
+from dialerd.core.zone_names import known_zone
 
 SHOWN_CHARS = 100
 """Characters of a refused value that its report repeats."""
@@ -93,6 +93,8 @@ class IntakeOptions:
     max_columns: int = 200
     max_name_chars: int = 100
     """Characters of an attribute's name."""
+    allowed_prefixes: tuple[str, ...] = ()
+    """A contact's number begins with one of these; none means any."""
 
 
 class _Refused(Exception):
@@ -122,6 +124,8 @@ class Columns:
     """Field → the name under which the row has it."""
     attributes: tuple[tuple[str, str], ...]
     """(name in the row, name of the attribute), in the row's order."""
+    texts: Mapping[str, str]
+    """The same fields without the number."""
 
 
 def field_of(name: str) -> str | None:
@@ -158,7 +162,8 @@ def assign(names: tuple[str, ...], options: IntakeOptions) -> Columns:
         if attribute in attributes:
             raise _same(attributes[attribute], name, attribute)
         attributes[attribute] = name
-    return Columns(fields, tuple((name, attribute) for attribute, name in attributes.items()))
+    texts = {field: name for field, name in fields.items() if field != "phone_number"}
+    return Columns(fields, tuple((name, attribute) for attribute, name in attributes.items()), texts)
 
 
 def read_row(row: int, values: Mapping[str, object], options: IntakeOptions) -> NewContact | RowError:
@@ -170,11 +175,19 @@ def read_row(row: int, values: Mapping[str, object], options: IntakeOptions) -> 
     """
     try:
         columns = assign(tuple(values), options)
+    except BadNames as error:
+        return refuse(row, error.column, None, error.code, error.message)
+    return read_assigned(row, columns, values, options)
+
+
+def read_assigned(
+    row: int, columns: Columns, values: Mapping[str, object], options: IntakeOptions
+) -> NewContact | RowError:
+    """The same, where the names are assigned already."""
+    try:
         number = _number(columns.fields.get("phone_number"), values, options)
         texts = {
-            name: _bounded(key, _text(key, _flat(key, values[key])), options)
-            for name, key in columns.fields.items()
-            if name != "phone_number"
+            name: _bounded(key, _text(key, _flat(key, values[key])), options) for name, key in columns.texts.items()
         }
         return NewContact(
             row=row,
@@ -192,6 +205,17 @@ def read_row(row: int, values: Mapping[str, object], options: IntakeOptions) -> 
         return refuse(row, error.column, None, error.code, error.message)
     except _Refused as error:
         return refuse(row, error.column, error.value, error.code, error.message)
+
+
+def refuse_prefix(contact: NewContact) -> RowError:
+    """Report a contact whose number begins with none of the allowed prefixes."""
+    return refuse(
+        contact.row,
+        "phone_number",
+        contact.phone_number,
+        "prefix_not_allowed",
+        f"numbers of {contact.phone_number[:4]}… are not among the tenant's prefixes",
+    )
 
 
 def refuse(row: int, column: str | None, value: object, code: str, message: str) -> RowError:
@@ -272,7 +296,8 @@ def _text(column: str, value: object) -> str | None:
     text = value if isinstance(value, str) else _json(value)
     if text is None:
         raise _Refused(column, value, "not_text", "cannot be written as text")
-    if _UNFIT.search(text):
+    # What is printable is fit; of the rest a few are no harm.
+    if not text.isprintable() and _UNFIT.search(text):
         raise _Refused(column, text, "control_character", "holds a control character, such as a line break")
     return text.strip() or None
 

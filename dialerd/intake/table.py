@@ -11,13 +11,14 @@ from typing import BinaryIO
 from dialerd.intake.lines import UnfitText, read_lines, utf8_length
 from dialerd.intake.rows import (
     BadNames,
+    Columns,
     IntakeOptions,
     InvalidTable,
     NewContact,
     RowError,
     assign,
     field_of,
-    read_row,
+    read_assigned,
     refuse,
     shown,
 )
@@ -43,14 +44,19 @@ def read_csv(file: BinaryIO, options: IntakeOptions) -> Iterator[NewContact | Ro
     if header is None:
         raise InvalidTable(CODE, "the file is empty; its first row must name the columns, phone_number among them")
     row, names = header
-    named = _named(row, names, options)
+    named, columns = _named(row, names, options)
     for row, cells in rows:
         if any(map(str.strip, cells)):
-            yield _read(row, cells, names, named, options)
+            yield _read(row, cells, names, named, columns, options)
 
 
 def _read(
-    row: int, cells: list[str], names: list[str], named: list[tuple[int, str]], options: IntakeOptions
+    row: int,
+    cells: list[str],
+    names: list[str],
+    named: list[tuple[int, str]],
+    columns: Columns,
+    options: IntakeOptions,
 ) -> NewContact | RowError:
     for index in range(len(names), len(cells)):
         if cells[index].strip():
@@ -61,11 +67,14 @@ def _read(
             if cell.strip() and not name.strip():
                 return refuse(row, None, cell, "unnamed_column", "stands in a column without a name")
     values: dict[str, object] = {name: cells[index] if index < len(cells) else "" for index, name in named}
-    return read_row(row, values, options)
+    return read_assigned(row, columns, values, options)
 
 
-def _named(row: int, names: list[str], options: IntakeOptions) -> list[tuple[int, str]]:
-    """Return the columns that have a name; spreadsheets leave empty ones behind. Raises InvalidTable."""
+def _named(row: int, names: list[str], options: IntakeOptions) -> tuple[list[tuple[int, str]], Columns]:
+    """Return the columns that have a name (spreadsheets leave empty ones behind) and what they mean.
+
+    Raises InvalidTable.
+    """
     named = [(index, name) for index, name in enumerate(names) if name.strip()]
     try:
         columns = assign(tuple(name for _, name in named), options)
@@ -75,7 +84,7 @@ def _named(row: int, names: list[str], options: IntakeOptions) -> list[tuple[int
         listed = ", ".join(shown(name.strip()) for _, name in named[:_MAX_LISTED])
         more = ", …" if len(named) > _MAX_LISTED else ""
         raise InvalidTable(CODE, f"there is no column phone_number; the columns are: {listed}{more}", row)
-    return named
+    return named, columns
 
 
 def _rows(file: BinaryIO, options: IntakeOptions) -> Iterator[tuple[int, list[str]]]:

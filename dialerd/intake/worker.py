@@ -9,11 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO, TypeVar
+from typing import IO, BinaryIO, Generic, TypeVar
 
 from dialerd.clock import Clock
-from dialerd.intake.child import BrokenFrames, Kind, Request, Row, read_frame, read_rows
+from dialerd.intake.child import BrokenFrames, Kind, Request, Row, read_frame, read_part, read_rows
 from dialerd.intake.rows import IntakeOptions
+from dialerd.intake.runs import Part, runs
 
 SMALL_BYTES = 256 * 1024
 """Below this a file is parsed in a thread: a process would take longer to start than the file to parse."""
@@ -26,13 +27,14 @@ _MAX_LAST_WORDS = 500
 _PROGRAM = "import sys; sys.path[:] = sys.argv[2:]; from dialerd.intake.child import main; main()"
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 
 class IntakeFailed(Exception):
     """The upload could not be parsed, by no fault of its own: the parser died, or took too long."""
 
 
-async def parse_file(
+def parse_file(
     path: str,
     kind: Kind,
     options: IntakeOptions,
@@ -47,13 +49,44 @@ async def parse_file(
     Whoever stops early closes the generator (``contextlib.aclosing``): that ends the child and waits for it.
     """
     request = Request(path, kind, options, batch)
-    small = os.path.getsize(path) < SMALL_BYTES  # noqa: ASYNC240 - one stat of a spooled file
-    worker = _Thread(request) if small else _Process(request)
+    thread = _Thread(request, lambda rows: list(itertools.islice(rows, batch)) or None)
+    return _read(request, thread, read_frame, clock, batch_seconds)
+
+
+def parse_runs(
+    path: str, kind: Kind, options: IntakeOptions, clock: Clock, part_seconds: float = BATCH_SECONDS
+) -> AsyncGenerator[Part, None]:
+    """Yield the rows of an upload as runs, part by part, for the store. Raises as :func:`parse_file` does."""
+    request = Request(path, kind, options, None)
+    thread: _Thread[Part] = _Thread(request, _next_part(options))
+    return _read(request, thread, read_part, clock, part_seconds)
+
+
+def _next_part(options: IntakeOptions) -> Callable[[Iterator[Row]], Part | None]:
+    parts: list[Iterator[Part]] = []
+
+    def read(rows: Iterator[Row]) -> Part | None:
+        if not parts:
+            parts.append(runs(rows, options.allowed_prefixes))
+        return next(parts[0], None)
+
+    return read
+
+
+async def _read(
+    request: Request,
+    thread: _Thread[T],
+    read_frame: Callable[[IO[bytes]], T | None],
+    clock: Clock,
+    seconds: float,
+) -> AsyncGenerator[T, None]:
+    small = os.path.getsize(request.path) < SMALL_BYTES  # noqa: ASYNC240 - one stat of a spooled file
+    worker = thread if small else _Process(request, read_frame)
     # A thread of our own: a child that stalls must not take one of the loop's few, nor be taken by another's.
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intake")
     loop = asyncio.get_running_loop()
 
-    async def call(work: Callable[[], T]) -> T:
+    async def call(work: Callable[[], U]) -> U:
         with clock.hold():
             return await loop.run_in_executor(executor, work)
 
@@ -61,13 +94,13 @@ async def parse_file(
         await call(worker.start)
         while True:
             try:
-                async with asyncio.timeout(batch_seconds):
-                    rows = await call(worker.read)
+                async with asyncio.timeout(seconds):
+                    found = await call(worker.read)
             except TimeoutError:
-                raise IntakeFailed(f"a batch took longer than {batch_seconds:g} s") from None
-            if rows is None:
+                raise IntakeFailed(f"a batch took longer than {seconds:g} s") from None
+            if found is None:
                 return
-            yield rows
+            yield found
     finally:
         # Killing unblocks a read that may still be running; stop then waits its turn behind it in the same thread.
         worker.kill()
@@ -77,11 +110,12 @@ async def parse_file(
             await asyncio.shield(stopped)
 
 
-class _Thread:
+class _Thread(Generic[T]):
     """Parses in the thread that calls it."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, take: Callable[[Iterator[Row]], T | None]) -> None:
         self._request = request
+        self._take = take
         self._file: BinaryIO | None = None
         self._rows: Iterator[Row] = iter(())
 
@@ -89,8 +123,8 @@ class _Thread:
         self._file = open(self._request.path, "rb")  # noqa: SIM115 - closed by stop
         self._rows = read_rows(self._file, self._request.kind, self._request.options)
 
-    def read(self) -> list[Row] | None:
-        return list(itertools.islice(self._rows, self._request.batch)) or None
+    def read(self) -> T | None:
+        return self._take(self._rows)
 
     def kill(self) -> None:
         """Nothing to do: a small file is soon read."""
@@ -100,11 +134,12 @@ class _Thread:
             self._file.close()
 
 
-class _Process:
+class _Process(Generic[T]):
     """Has a child parse. All but kill is called by one thread, in turn."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, read_frame: Callable[[IO[bytes]], T | None]) -> None:
         self._request = request
+        self._read_frame = read_frame
         self._child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -117,11 +152,11 @@ class _Process:
             start_new_session=True,  # a Ctrl-C meant for the daemon ends an upload through us, not under us
         )
 
-    def read(self) -> list[Row] | None:
+    def read(self) -> T | None:
         assert self._child is not None
         assert self._child.stdout is not None
         try:
-            return read_frame(self._child.stdout)
+            return self._read_frame(self._child.stdout)
         except BrokenFrames as error:
             raise IntakeFailed(f"the parser failed: {error}; {self._last_words()}") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,9 @@ from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
 from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
 from dialerd.pbx.ami_link import AmiLink
+from dialerd.pbx.ami_login import SHUTTING_DOWN, LoginRefused, check_rights, max_calls, trunk_states
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
+from dialerd.pbx.ami_trunks import AmiTrunks
 from dialerd.pbx.driver import (
     Accepted,
     CallEvent,
@@ -35,9 +38,6 @@ from dialerd.pbx.driver import (
 log = structlog.get_logger(__name__)
 
 _PLACE_REFUSALS = ("Extension does not exist", "Invalid priority", "Originate Access Forbidden")
-_PLACE_FIELDS = frozenset({"place", "context", "exten", "priority", "application", "data"})
-_SHUTTING_DOWN = "Asterisk is shutting down"
-_DENIED = "Permission denied"
 _NO_CHANNEL = "No such channel"
 _STEADY_SECONDS = 10.0
 """A link that held this long starts its back-off afresh when it is lost."""
@@ -64,14 +64,13 @@ class AsteriskSettings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
-class _LoginRefused(Exception):
-    """Asterisk answers, and denies us the login or a right."""
-
-
 class AsteriskDriver:
     """A :class:`dialerd.pbx.driver.PbxDriver` for Asterisk 16 and later."""
 
-    def __init__(self, name: str, settings: AsteriskSettings, clock: Clock) -> None:
+    def __init__(
+        self, name: str, settings: AsteriskSettings, clock: Clock, trunks: Mapping[str, str] | None = None
+    ) -> None:
+        """``trunks``: the dial templates of the trunks on this PBX, by their ids; their state is told."""
         self._settings = settings
         self._clock = clock
         self._log = log.bind(pbx=name)
@@ -84,6 +83,7 @@ class AsteriskDriver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: tuple[float, Timer] | None = None
         self._calls = AmiCalls()
+        self._trunks = AmiTrunks(trunks or {})
         self._hang_up_when_made: set[str] = set()
         self._counts: Counter[str] = Counter()
 
@@ -137,10 +137,10 @@ class AsteriskDriver:
         try:
             headers = wire.ami_originate(order, action_id(order.call_id))
         except wire.WireError as error:
-            refused_place = error.field in _PLACE_FIELDS
+            refused_place = error.field in wire.PLACE_FIELDS
             return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
         limit = self._clock.mono() + order.setup_seconds + order.max_call_seconds
-        self._calls.placed(order.call_id, action_id(order.call_id), order.place.application is not None, limit)
+        self._calls.placed(order.call_id, action_id(order.call_id), order.place.context is None, limit)
         try:
             answer = await link.ask(headers, self._settings.action_deadline)
         except LinkLost as error:
@@ -210,7 +210,7 @@ class AsteriskDriver:
                 reason = await self._serve(link)
             except (LinkLost, TimeoutError) as error:
                 reason = str(error) or "no answer in time"
-            except (_LoginRefused, wire.WireError) as error:
+            except (LoginRefused, wire.WireError) as error:
                 reason, refused = str(error), True
             except Exception as error:
                 self._log.exception("ami_session_failed")
@@ -229,16 +229,17 @@ class AsteriskDriver:
         settings = self._settings
         self._counts["connects"] += 1
         self._booted = asyncio.get_running_loop().create_future()
+        self._trunks.forget()
         link = await AmiLink.connect(
             settings.host, settings.port, self._hear, settings.max_message_bytes, settings.connect_deadline
         )
         self._link = link
         login: wire.Headers = [("Action", "Login"), ("Username", settings.username), ("Secret", settings.secret)]
         answer = await self._must(link, [*login, ("Events", "on")], "login")
-        if answer.get("message") == _SHUTTING_DOWN:
-            raise LinkLost(_SHUTTING_DOWN)
+        if answer.get("message") == SHUTTING_DOWN:
+            raise LinkLost(SHUTTING_DOWN)
         if answer.response != "Success":
-            raise _LoginRefused(f"AMI login refused: {answer.get('message') or answer.response}")
+            raise LoginRefused(f"AMI login refused: {answer.get('message') or answer.response}")
         # Logged in is not ready: while it boots, Asterisk knows no trunk yet.
         either: set[asyncio.Future[Any]] = {self._booted, link.lost}
         await asyncio.wait(either, timeout=settings.boot_deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -249,24 +250,16 @@ class AsteriskDriver:
                 f"no FullyBooted within {settings.boot_deadline:g} s: Asterisk still starts, or the AMI user may not "
                 "read class system"
             )
-        version = await self._check_rights(link)
+        ask = functools.partial(self._must, link)
+        core = await check_rights(ask)
+        states = await trunk_states(ask, self._trunks)
         self._state, self._reason = LinkState.UP, None
+        version = core.get("asteriskversion") or "unknown"
         self._log.info("pbx_link_up", version=version)
-        self._tell(LinkUp(version))
+        self._tell(LinkUp(version, max_channels=max_calls(core)))
+        for state in states:
+            self._tell(state)
         return link
-
-    async def _check_rights(self, link: AmiLink) -> str:
-        """Find out at once, not at the first call, whether the AMI user may do what it must; return the version."""
-        # Without a channel the two others do nothing, but are refused for want of rights before that is looked at.
-        probes = {"reporting": "CoreSettings", "originate": "Originate", "call": "Hangup"}
-        answers = {}
-        for right, action in probes.items():
-            answers[right] = await self._must(link, [("Action", action)], action)
-            if answers[right].get("message") == _DENIED:
-                raise _LoginRefused(f"the AMI user may not write class {right}, which {action} needs")
-            if answers[right].get("message") == _SHUTTING_DOWN:
-                raise LinkLost(_SHUTTING_DOWN)
-        return answers["reporting"].get("asteriskversion") or "unknown"
 
     async def _serve(self, link: AmiLink) -> str:
         """Watch the link until it is lost; return why."""
@@ -326,6 +319,9 @@ class AsteriskDriver:
     def _hear(self, message: AmiMessage) -> None:
         if message.event == "FullyBooted" and self._booted is not None and not self._booted.done():
             self._booted.set_result(None)
+        for state in self._trunks.take(message):
+            if self._state is LinkState.UP:  # what is heard before is told behind the LinkUp
+                self._tell(state)
         for event in self._calls.take(message, self._clock.mono()):
             self._tell_call(event)
         self._set_timer()
@@ -376,8 +372,8 @@ class AsteriskDriver:
 
 
 def _refusal(message: str) -> Refused:
-    if message == _SHUTTING_DOWN:
-        return Refused(message, Verdict(Outcome.UNREACHABLE, Fault.PBX))
+    if message == SHUTTING_DOWN:
+        return Refused(message, Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
     return Refused(message, Verdict(Outcome.FAILED, Fault.PBX), place_refused=message.startswith(_PLACE_REFUSALS))
 
 

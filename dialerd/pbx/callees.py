@@ -192,11 +192,17 @@ BY_NUMBER: Mapping[str, Script] = MappingProxyType(
 """By the number's last two digits, the same meaning as at the lab's far end."""
 
 
-def written(dial: str, hands_over: bool, settings: SimulatedSettings, draw: Draw) -> Script:
-    """Write the script of one call to ``dial``, which goes to a queue where ``hands_over``."""
-    if settings.by_number and (script := BY_NUMBER.get(number_in(dial)[-2:])):
+def written(
+    dial: str, hands_over: bool, settings: SimulatedSettings, draw: Draw, ill: Behaviour | None = None
+) -> Script:
+    """Write the script of one call to ``dial``, which goes to a queue where ``hands_over``.
+
+    ``ill``: what the trunk's carrier does with every call now, whoever is called.
+    """
+    if ill is None and settings.by_number and (script := BY_NUMBER.get(number_in(dial)[-2:])):
         return script
-    behaviour = _chosen(settings.shares, draw())
+    chosen = _chosen(settings.shares, draw())
+    behaviour = chosen if ill is None else ill
     status = SIP_STATUS.get(behaviour)
     # Every draw is made whatever the behaviour, so that changed shares leave the other draws of a call as they were.
     post_dial, ring = drawn(settings.post_dial_seconds, draw), drawn(settings.ring_seconds, draw)

@@ -24,13 +24,15 @@ class LinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an answered call goes: a dialplan place, or an application with its data. Exactly one is set."""
+    """Where an answered call goes: a dialplan place, an application with its data, or a queue. Exactly one is set."""
 
     context: str | None = None
     exten: str | None = None
     priority: int = 1
     application: str | None = None
     data: str = ""
+    queue: str | None = None
+    """The queue's name; each driver knows its PBX's application for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Refused:
     verdict: Verdict
     place_refused: bool = False
     """The PBX does not know the place the answered call should go to (unknown context, extension, application)."""
+    pbx_closed: bool = False
+    """The PBX takes no call of anybody at present: it is shutting down, say. Nothing was wrong with this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,22 @@ class Ended:
     sip_status: int | None = None
     hung_up_by: HungUpBy | None = None
     channel: bool = True
+    talk_seconds: float | None = None
+    """Seconds from the answer to the hangup as the PBX counted them, where it tells: right even where heard late."""
+    place_refused: bool = False
+    """Answered, and hung up by the PBX because it does not know the place that the call should go to."""
+    retry_after: float | None = None
+    """Seconds after which the far end wants to be asked again (RFC 3261, 20.33), where the PBX shows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkState:
+    """The PBX's own word on a trunk: told after LinkUp for each trunk that it knows, and at each change."""
+
+    trunk: str
+    up: bool
+    reason: str
+    """In words for an administrator, as the PBX puts it: what it was told by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +146,10 @@ class LinkUp:
     """Logged in and ready. Whatever happened on the PBX before this was not heard."""
 
     version: str
+    max_channels: int | None = None
+    """The PBX's own ceiling of channels at once (Asterisk's maxcalls, FreeSWITCH's max-sessions); None: none."""
+    max_calls_per_second: float | None = None
+    """The PBX's own ceiling of new calls a second (FreeSWITCH's sessions-per-second); None: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +161,7 @@ class LinkDown:
 
 
 CallEvent = Dialling | Ringing | Answered | HandedOver | Ended
-PbxEvent = CallEvent | LinkUp | LinkDown
+PbxEvent = CallEvent | TrunkState | LinkUp | LinkDown
 Sink = Callable[[PbxEvent], None]
 """Takes an event at once, on the event loop, and never raises or waits."""
 

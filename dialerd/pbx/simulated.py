@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from dialerd.clock import Clock, Timer
 from dialerd.core.outcome import Fault, Outcome, Verdict
@@ -25,8 +26,9 @@ from dialerd.pbx.driver import (
     Refused,
     Ringing,
     Sink,
+    TrunkState,
 )
-from dialerd.pbx.simulated_pbx import VERSION, ConnectionRefused, LoginRefused, SimulatedPbx, Wire
+from dialerd.pbx.simulated_pbx import VERSION, ConnectionRefused, LoginRefused, SimulatedPbx, TrunkWord, Wire
 
 __all__ = ["SimulatedDriver", "SimulatedPbx", "SimulatedSettings"]
 
@@ -39,9 +41,11 @@ _RANK_OF_STATE = {ChannelState.DIALLING: 1, ChannelState.RINGING: 2, ChannelStat
 class SimulatedDriver:
     """A connection to one :class:`SimulatedPbx`; many may come and go on the same PBX."""
 
-    def __init__(self, name: str, pbx: SimulatedPbx, clock: Clock) -> None:
+    def __init__(self, name: str, pbx: SimulatedPbx, clock: Clock, trunks: Mapping[str, str] | None = None) -> None:
+        """``trunks``: the dial strings of the trunks on this PBX, by their ids."""
         self.name = name
         self._pbx = pbx
+        self._trunks = {dial: trunk for trunk, dial in (trunks or {}).items()}
         self._clock = clock
         self._draw = pbx.stream_for(f"driver/{name}")
         self._sink: Sink | None = None
@@ -127,7 +131,11 @@ class SimulatedDriver:
             self._calls.setdefault(channel.call_id, _RANK_OF_STATE[channel.state])
         return listed
 
-    def _hear(self, event: CallEvent) -> None:
+    def _hear(self, event: CallEvent | TrunkWord) -> None:
+        if isinstance(event, TrunkWord):
+            if event.dial in self._trunks:
+                self._tell(TrunkState(self._trunks[event.dial], event.up, event.reason))
+            return
         rank = _RANK[type(event)]
         if isinstance(event, Dialling) and event.call_id not in self._ended:
             # Perhaps the order of a process before us, that the PBX carries out only now.
@@ -154,7 +162,9 @@ class SimulatedDriver:
         else:
             self._failures = 0
             self._state, self._reason = LinkState.UP, None
-            self._tell(LinkUp(VERSION))
+            self._tell(LinkUp(VERSION, max_channels=self._pbx.settings.max_channels))
+            for word in self._pbx.trunks():
+                self._hear(word)
 
     def _lost(self, reason: str) -> None:
         self._wire = None
@@ -173,6 +183,6 @@ class SimulatedDriver:
     def _retry_in(self, seconds: float) -> None:
         self._retry = self._clock.call_at(self._clock.mono() + seconds, self._connect)
 
-    def _tell(self, event: LinkUp | LinkDown) -> None:
+    def _tell(self, event: LinkUp | LinkDown | TrunkState) -> None:
         if self._sink is not None:
             self._sink(event)

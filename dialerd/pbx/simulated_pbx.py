@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from dialerd.clock import Clock, Timer, stream
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import causes
-from dialerd.pbx.callees import Draw, SimulatedSettings, drawn, has_contact, number_in, trunk_in, written
+from dialerd.pbx.callees import Behaviour, Draw, SimulatedSettings, drawn, has_contact, number_in, trunk_in, written
 from dialerd.pbx.driver import CallEvent, Ended, LinkLost, LiveChannel, Originate, Refused
 from dialerd.pbx.simulated_channel import Channel
 
@@ -27,6 +27,15 @@ class ConnectionRefused(Exception):
 
 class LoginRefused(Exception):
     """The PBX answers, and does not let the driver in."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkWord:
+    """The PBX's word on a trunk, which it knows by its dial string."""
+
+    dial: str
+    up: bool
+    reason: str
 
 
 @dataclass(slots=True)
@@ -95,7 +104,7 @@ class Wire:
     """One connection of a driver to the PBX. When it is lost, what was under way may or may not have arrived."""
 
     def __init__(
-        self, pbx: SimulatedPbx, hear: Callable[[CallEvent], None], lost: Callable[[str], None], draw: Draw
+        self, pbx: SimulatedPbx, hear: Callable[[CallEvent | TrunkWord], None], lost: Callable[[str], None], draw: Draw
     ) -> None:
         self._pbx = pbx
         self._hear = hear
@@ -135,9 +144,12 @@ class Wire:
             deadline.cancel()
             self._waiting.discard(answered)
 
-    def tell(self, event: CallEvent) -> None:
+    def tell(self, event: CallEvent | TrunkWord) -> None:
         """Carry an event to the driver: or lose it, repeat it or bring it late, as the settings say."""
         settings, clock = self._pbx.settings, self._pbx.clock
+        if isinstance(event, TrunkWord):
+            self._carry(lambda: self._hear(event))
+            return
         if self._draw() < settings.lost_event_share:
             return
         copies = 2 if self._draw() < settings.duplicate_event_share else 1
@@ -202,10 +214,14 @@ class SimulatedPbx:
         self._cuts = 0
         self._holds = 0
         self._cut_off: str | None = None
+        self._closed: str | None = None
         self._login_refused: str | None = None
         self._next_loss: Timer | None = None
+        self._trunks: dict[str, str | None] = {}
+        """Trunks that were ever taken down, by their dial strings, and why they are down now."""
+        self._ill: dict[str, Behaviour] = {}
 
-    def connect(self, hear: Callable[[CallEvent], None], lost: Callable[[str], None]) -> Wire:
+    def connect(self, hear: Callable[[CallEvent | TrunkWord], None], lost: Callable[[str], None]) -> Wire:
         """Let a driver in. Raises ConnectionRefused or LoginRefused."""
         if self._cut_off is not None or not self.running:
             raise ConnectionRefused("the PBX cannot be reached")
@@ -227,12 +243,14 @@ class SimulatedPbx:
         """Take an order; None: accepted, and a channel follows."""
         if order.call_id in self._channels:
             return Refused("a channel of this id is alive", Verdict(Outcome.FAILED, Fault.DAEMON))
+        if self._closed is not None:
+            return Refused(self._closed, Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         known = self.settings.contexts
         if known is not None and order.place.context is not None and order.place.context not in known:
             return Refused(f"no context {order.place.context}", causes.FAILED_BY_PBX, place_refused=True)
         self._calls += 1
         draw = stream(f"{self._seed}/call/{self._calls}")
-        script = written(order.dial, order.hands_over, self.settings, draw)
+        script = written(order.dial, order.hands_over, self.settings, draw, self._ill.get(trunk_in(order.dial)))
         channel = Channel(order, script, self.clock, self._tell, self._gone)
         self._channels[order.call_id] = channel
         channel.later(drawn(self.settings.trip_seconds, draw), lambda: self._make(channel))
@@ -284,6 +302,10 @@ class SimulatedPbx:
         """From the next connection on, refuse the login for this reason; None lets drivers in again."""
         self._login_refused = reason
 
+    def close(self, reason: str | None) -> None:
+        """Take no more calls, for this reason; calls in flight go on. None: take them again."""
+        self._closed = reason
+
     def kill(self) -> None:
         """Die at once: all channels vanish without an event, and the link ends."""
         self.running = False
@@ -296,9 +318,30 @@ class SimulatedPbx:
         self.running = True
         self.boots += 1
 
+    def take_down(self, dial: str, reason: str = "unplugged") -> None:
+        """Let a trunk, by its dial string with ``{number}``, be out of reach; the drivers are told."""
+        self._trunks[dial] = reason
+        self._tell(TrunkWord(dial, False, reason))
+
+    def bring_up(self, dial: str) -> None:
+        """End that; the drivers are told."""
+        self._trunks[dial] = None
+        self._tell(TrunkWord(dial, True, "reachable"))
+
+    def trunks(self) -> list[TrunkWord]:
+        """What the PBX says of the trunks that were ever taken down."""
+        return [TrunkWord(dial, reason is None, reason or "reachable") for dial, reason in self._trunks.items()]
+
+    def make_ill(self, dial: str, behaviour: Behaviour | None) -> None:
+        """Let a trunk's carrier do this with every call from now on; None: what its callees do."""
+        if behaviour is None:
+            self._ill.pop(dial, None)
+        else:
+            self._ill[dial] = behaviour
+
     def _make(self, channel: Channel) -> None:
         order = channel.order
-        if not has_contact(order.dial):
+        if not has_contact(order.dial) or self._trunks.get(trunk_in(order.dial)) is not None:
             channel.fail("no contact")
         elif len(self._entries) >= self.settings.max_channels:
             channel.fail("no channel is left")
@@ -306,7 +349,7 @@ class SimulatedPbx:
             self._entries[order.call_id] = self.ledger.begin(order.call_id, order.dial, self.clock.mono())
             channel.begin()
 
-    def _tell(self, event: CallEvent) -> None:
+    def _tell(self, event: CallEvent | TrunkWord) -> None:
         for wire in tuple(self.wires):
             if wire.up:
                 wire.tell(event)

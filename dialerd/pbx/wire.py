@@ -1,7 +1,10 @@
 """The only way onto a PBX's wire: what leaves here cannot become another header, action, variable or function.
 
 Facts about Asterisk's side are from its main/manager.c and main/app.c (``get_input``, ``action_originate``,
-``man_do_variable_value``, ``__ast_app_separate_args``).
+``man_do_variable_value``, ``__ast_app_separate_args``). Those about FreeSWITCH's side are from mod_event_socket.c
+(``read_packet``), mod_commands.c (``originate_function``), switch_ivr_originate.c, switch_event.c
+(``switch_event_create_brackets``), switch_utils.c (``switch_separate_string``, ``switch_find_end_paren``) and
+switch_channel.c (``switch_channel_expand_variables_check``).
 """
 
 from __future__ import annotations
@@ -9,16 +12,24 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NewType
 
 from dialerd.pbx.driver import Originate, Place
 
 Headers = list[tuple[str, str]]
+EslCommand = NewType("EslCommand", bytes)
+"""A command of the event socket, ready to be sent. Only this file makes one."""
 
 MAX_LINE_BYTES = 1022
 """Asterisk reads a line, with its CRLF, into 1024 bytes, and throws away the whole action where one is longer."""
 MAX_HEADERS = 128
 """Asterisk refuses an action with more headers (AST_MAX_MANHEADERS)."""
+MAX_COMMAND_BYTES = 256 * 1024
+"""Of one command to FreeSWITCH, which itself reads up to 10 MB."""
+
+PLACE_FIELDS = frozenset({"place", "context", "exten", "priority", "application", "data", "queue"})
+"""The fields of a :class:`WireError` that say that the answered call's place cannot be written."""
 
 _MAX_DIAL = 255
 """Asterisk copies the Channel header into 256 bytes and cuts off the rest unasked: another number would be dialled."""
@@ -34,7 +45,18 @@ _EXTEN = re.compile(r"[A-Za-z0-9_.*#+-]+")
 _APPLICATION = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _NUMBER = re.compile(r"\+?[0-9]{1,32}")
 _CALLER_ID = re.compile(r'(?:"(?P<quoted>[^"<>\\]{0,80})"|(?P<bare>[^"<>\\]{0,80}?)) *<(?P<number>\+?[0-9]{1,32})>')
+_QUEUE = re.compile(r"[A-Za-z0-9_.*#+@-]+")
 _ARGUMENT_SYNTAX = re.compile(r'([\\",()\[\]])')
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""FreeSWITCH cuts off what is longer than a UUID, unasked."""
+_ESL_WORD = re.compile(r"[A-Za-z0-9_.:*#+@-]+")
+_ESL_DIAL = re.compile(r"[A-Za-z][A-Za-z0-9_]*/[A-Za-z0-9+@._:;=/*#%~-]+")
+_MAX_ESL_DIAL = 1000
+_MANY_CALLS = ":_:"
+_EXPRESSION = re.compile(r"\$\\*\{")
+_PARENTHESES = str.maketrans("{}", "()")
+_BLANK = r"\s"
 
 
 class WireError(ValueError):
@@ -84,7 +106,7 @@ def ami_originate(order: Originate, action_id: str) -> Headers:
     headers: Headers = [
         ("Action", "Originate"),
         ("ActionID", action_id),
-        ("Channel", _match("dial", _DIAL, order.dial, _MAX_DIAL)),
+        ("Channel", _match("dial", _DIAL, _kept_whole(order.dial), _MAX_DIAL)),
         ("ChannelId", _match("call_id", _CALL_ID, order.call_id)),
         ("Async", "true"),
         ("Timeout", str(math.ceil(setup * 1000))),
@@ -96,6 +118,18 @@ def ami_originate(order: Originate, action_id: str) -> Headers:
     headers += [("Variable", ami_variable(name, value)) for name, value in order.variables.items()]
     ami_action(headers)  # line length and count: refused here, before anything of the call is remembered
     return headers
+
+
+def _kept_whole(dial: str) -> str:
+    """Ask Asterisk not to optimise a Local channel away once both its ends are connected.
+
+    It would hang up the channel that bears our id while the call goes on without it.
+    """
+    technology, _, rest = dial.partition("/")
+    place, _, options = rest.partition("/")
+    if technology.lower() != "local" or "n" in options:
+        return dial
+    return f"{technology}/{place}/n{options}"
 
 
 def ami_hangup(call_id: str) -> Headers:
@@ -111,9 +145,7 @@ def ami_variable(name: str, value: str) -> str:
     and drops quotes and backslashes. A backslash before each of these keeps the value as it is; one left bare at the
     end would even let it read past the end of its string.
     """
-    if not _VARIABLE.fullmatch(name):
-        raise WireError("variable name", "is not made of capitals, digits and underscores, beginning with a capital")
-    return f"__{name}=" + _ARGUMENT_SYNTAX.sub(r"\\\1", text(name, value))
+    return f"__{_variable_name(name)}=" + _ARGUMENT_SYNTAX.sub(r"\\\1", text(name, value))
 
 
 def caller_id(value: str) -> str:
@@ -132,9 +164,142 @@ def caller_id(value: str) -> str:
     return f'"{name}" <{match["number"]}>' if name else f"<{match['number']}>"
 
 
+# FreeSWITCH.
+
+
+def esl_command(line: str, headers: Iterable[tuple[str, str]] = ()) -> EslCommand:
+    """Write one command of the event socket, with its closing blank line. Raises WireError."""
+    lines = [text("command", line)]
+    for name, value in headers:
+        if not _HEADER.fullmatch(name):
+            raise WireError("header name", "is not made of letters, digits and hyphens")
+        lines.append(f"{name}: {text(name, value)}")
+    written = "\n".join([*lines, "", ""]).encode()
+    if len(written) > MAX_COMMAND_BYTES:
+        raise WireError("command", f"is longer than {MAX_COMMAND_BYTES} bytes")
+    return EslCommand(written)
+
+
+def esl_auth(secret: str) -> EslCommand:
+    """Write the login. Raises WireError."""
+    return esl_command(f"auth {text('secret', secret)}")
+
+
+def esl_subscribe(events: Iterable[str]) -> EslCommand:
+    """Write a subscription, which adds to those before it; a CUSTOM event's subclass follows the word CUSTOM."""
+    return esl_command(" ".join(["event", "plain", *(_match("event", _ESL_WORD, event) for event in events)]))
+
+
+def esl_api(command: str, *arguments: str) -> EslCommand:
+    """Write an API command, carried out at once. Its arguments are single words. Raises WireError."""
+    return esl_command(" ".join(["api", command, *(_match("argument", _ESL_WORD, word) for word in arguments)]))
+
+
+def esl_originate(order: Originate, job_id: str) -> EslCommand:
+    """Write a ``bgapi originate``. Raises WireError, naming the field.
+
+    A call that lasts is ended by a task that FreeSWITCH itself sets at the answer, so the limit holds also after the
+    daemon is gone; until the answer ``originate_timeout`` bounds it.
+    """
+    call_id = _match("call_id", _UUID, order.call_id)
+    dial = _match("dial", _ESL_DIAL, order.dial, _MAX_ESL_DIAL)
+    if _MANY_CALLS in dial:
+        raise WireError("dial", f"holds {_MANY_CALLS}, at which FreeSWITCH starts another call")
+    # FreeSWITCH counts whole seconds of its clock, from the one that has begun: 5 end after 4.5, 2 after 1.5 at times.
+    talk = math.ceil(_seconds("max_call_seconds", order.max_call_seconds)) + 1
+    setup = math.ceil(_seconds("setup_seconds", order.setup_seconds) + 0.5)
+    variables = {
+        "origination_uuid": call_id,
+        "originate_timeout": str(setup),
+        # Else the call would count as answered, and its place would be run, at the first early media.
+        "ignore_early_media": "true",
+        "presence_data": call_id,
+        # A 302 would make FreeSWITCH dial a number that nobody checked.
+        "outbound_redirect_fatal": "true",
+        "execute_on_answer": f"sched_hangup +{talk} ALLOTTED_TIMEOUT",
+    }
+    exported = []
+    if dial.startswith("loopback/"):
+        # Else the channel with our id leaves the call as soon as the dialplan behind it has connected it.
+        variables["loopback_bowout"] = "false"
+        # The leg that is redirected is the one that the dialplan makes.
+        exported = ["outbound_redirect_fatal"]
+    if order.caller_id is not None:
+        name, _, number = caller_id(order.caller_id).rpartition("<")
+        variables["origination_caller_id_number"] = number.removesuffix(">")
+        if name:
+            variables["origination_caller_id_name"] = name.strip().strip('"')
+    # An empty variable is none to FreeSWITCH.
+    ours = {_variable_name(name): text(name, value) for name, value in order.variables.items() if value}
+    if exported := [*exported, *ours]:
+        variables["export_vars"] = ",".join(exported)
+    line = f"originate {esl_variables(variables | ours)}{dial} {_esl_place(order.place)}"
+    return esl_command(f"bgapi {line}", [("Job-UUID", _match("job_id", _UUID, job_id))])
+
+
+def esl_variables(variables: Mapping[str, str]) -> str:
+    """Write channel variables in braces, as an argument of ``originate``.
+
+    FreeSWITCH takes the argument apart three times (at blanks, at commas, at the first equals sign), each time dropping
+    quotes and one level of backslashes, so what stands for itself is escaped once for each. Braces cannot be escaped:
+    it counts them whatever stands around them, and ``${…}`` in a variable's value is evaluated, functions too, wherever
+    a dialplan uses the variable. So they become parentheses. ``:_:`` anywhere in the argument would start another call.
+    An empty pair of quotes, which its parser drops, keeps the three characters apart.
+    """
+    pairs = []
+    for name, value in variables.items():
+        bare = value.translate(_PARENTHESES)
+        pair = f"{name}={_escape(bare, '=').replace(' ', _BLANK)}"
+        pairs.append(_escape(pair, ",").replace(":_", ":''_"))
+    return "{" + _escape(",".join(pairs)) + "}"
+
+
+def _esl_place(place: Place) -> str:
+    _one_place(place)
+    if place.queue is not None:
+        return f"&callcenter({_match('queue', _QUEUE, place.queue)})"
+    if place.application is not None:
+        application = _match("application", _APPLICATION, place.application)
+        data = text("data", place.data)
+        if ")" in data:
+            raise WireError("data", "holds a closing parenthesis, at which FreeSWITCH ends it")
+        if _EXPRESSION.search(data):
+            raise WireError("data", "holds ${, which FreeSWITCH evaluates")
+        return f"&{application}({_escape(data).replace(' ', _BLANK)})"
+    if place.priority != 1:
+        raise WireError("priority", "is not 1: FreeSWITCH knows no priorities")
+    exten = _match("exten", _EXTEN, place.exten or "")
+    context = _match("context", _CONTEXT, place.context or "")
+    for field, value in (("exten", exten), ("context", context)):
+        if value.lower() == "undef":
+            raise WireError(field, "is undef, FreeSWITCH's word for none, at which it crashes")
+    return f"{exten} XML {context}"
+
+
+def _escape(value: str, delimiter: str = "") -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return escaped.replace(delimiter, f"\\{delimiter}") if delimiter else escaped
+
+
+# What both use.
+
+
+def _one_place(place: Place) -> None:
+    if sum(each is not None for each in (place.application, place.context, place.queue)) != 1:
+        raise WireError("place", "is not exactly one of a dialplan place, an application and a queue")
+
+
+def _variable_name(name: str) -> str:
+    if not _VARIABLE.fullmatch(name):
+        raise WireError("variable name", "is not made of capitals, digits and underscores, beginning with a capital")
+    return name
+
+
 def _place(place: Place) -> Headers:
-    if (place.application is None) == (place.context is None):
-        raise WireError("place", "is not exactly one of a dialplan place and an application")
+    _one_place(place)
+    if place.queue is not None:
+        # Behind a comma its data would go on with options of the Queue application.
+        return [("Application", "Queue"), ("Data", _match("queue", _QUEUE, place.queue))]
     if place.application is not None:
         application = _match("application", _APPLICATION, place.application)
         return [("Application", application), ("Data", text("data", place.data))]

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dialerd.core.model import Campaign, CampaignStatus, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.core.settings import CampaignSettings
-from dialerd.store.schema import OUTCOME_COLUMNS, campaign, campaign_stats
+from dialerd.store.schema import OUTCOME_COLUMNS, campaign, campaign_stats, contact_import, contact_outcome
 from dialerd.store.tx import Tx
 
 _UNFINISHED = tuple(each.value for each in (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED))
@@ -31,6 +31,8 @@ class CampaignStats:
 
     contacts: Mapping[ContactStatus, int]
     calls_placed: int
+    calls_withdrawn: int
+    """Committed and taken back before they were sent: neither placed nor ended in an outcome."""
     calls_answered: int
     talk_seconds: float
     outcomes: Mapping[Outcome, int]
@@ -39,6 +41,11 @@ class CampaignStats:
     def total(self) -> int:
         """All contacts of the list."""
         return sum(self.contacts.values())
+
+    def attempts(self, outcome: Outcome | None = None) -> int:
+        """All call attempts of the list (of an outcome), those that were withdrawn among them."""
+        withdrawn = self.calls_withdrawn if outcome in (None, Outcome.CANCELLED) else 0
+        return withdrawn + (self.calls_placed if outcome is None else self.outcomes[outcome])
 
     @property
     def in_flight(self) -> int:
@@ -94,9 +101,10 @@ async def set_status(
     *,
     started_at: datetime | None = None,
     completed_at: datetime | None = None,
+    reason: str | None = None,
 ) -> None:
-    """Store a campaign's new status; a time that is None stays as it is."""
-    values: dict[str, Any] = {"status": status.value}
+    """Store a campaign's new status, and why where the daemon chose it; a time that is None stays as it is."""
+    values: dict[str, Any] = {"status": status.value, "reason": reason}
     if started_at is not None:
         values["started_at"] = started_at
     if completed_at is not None:
@@ -105,8 +113,9 @@ async def set_status(
 
 
 async def remove(tx: Tx, campaign_id: int) -> None:
-    """Remove a campaign that was never visible, with its counters."""
-    await tx.conn.execute(sa.delete(campaign_stats).where(campaign_stats.c.campaign_id == campaign_id))
+    """Remove a campaign that was never visible, with its uploads and its counters."""
+    for table in (contact_import, contact_outcome, campaign_stats):
+        await tx.conn.execute(sa.delete(table).where(table.c.campaign_id == campaign_id))
     await tx.conn.execute(sa.delete(campaign).where(campaign.c.id == campaign_id))
 
 
@@ -222,6 +231,7 @@ def _campaign(row: Mapping[Any, Any]) -> Campaign:
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],
+        reason=row["reason"],
     )
 
 
@@ -229,6 +239,7 @@ def _stats(row: Mapping[Any, Any]) -> CampaignStats:
     return CampaignStats(
         contacts={status: row[status.value] for status in ContactStatus},
         calls_placed=row["calls_placed"],
+        calls_withdrawn=row["calls_withdrawn"],
         calls_answered=row["calls_answered"],
         talk_seconds=row["talk_millis"] / 1000,
         outcomes={outcome: row[column] for outcome, column in OUTCOME_COLUMNS.items()},

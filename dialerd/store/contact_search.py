@@ -1,4 +1,4 @@
-"""Which contacts a person's search words mean, as a condition."""
+"""Which contacts a person's search words mean."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _BETWEEN_DIGITS = re.compile(r"[\s().-]+")
 _INTERNATIONAL = re.compile(r"\+[0-9\s().-]+")
 
 
-def matching(search: str) -> sa.ColumnElement[bool]:
-    """The condition that a contact fulfils whose number, names, company, e-mail address or external id has a text.
+def prefix_of(search: str) -> str | None:
+    """The beginning of a number in E.164, where the search is one: ``+1 (202)`` is ``+1202``; None for other texts."""
+    return _BETWEEN_DIGITS.sub("", search) if _INTERNATIONAL.fullmatch(search) else None
 
-    A number that is spelled from its beginning is looked up; anything else is looked for in every contact.
-    """
+
+def matching(search: str) -> sa.ColumnElement[bool]:
+    """The condition that a contact fulfils whose number, names, company, e-mail address or external id has a text."""
     plain = _BETWEEN_DIGITS.sub("", search)
-    if _INTERNATIONAL.fullmatch(search):
-        return sa.and_(contact.c.phone_number >= plain, contact.c.phone_number < plain + ":")
     texts = [contact.c[name].icontains(search, autoescape=True) for name in _TEXTS]
     # A number as a person spells it.
     return sa.or_(*texts, contact.c.phone_number.contains(plain, autoescape=True) if plain else sa.false())

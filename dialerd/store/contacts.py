@@ -1,4 +1,4 @@
-"""Contacts in the store: inserted, claimed, listed and cancelled."""
+"""Contacts in the store: inserted, read, promised, put off and cancelled."""
 
 from __future__ import annotations
 
@@ -11,51 +11,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
-from dialerd.store import callbacks
+from dialerd.store import callbacks, imports
 from dialerd.store.callbacks import CallbackStatus
-from dialerd.store.contact_search import matching
+from dialerd.store.contact_ids import visible
 from dialerd.store.records import EventDraft, EventKind
-from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, from_micros, to_micros
+from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, contact_number, from_micros, to_micros
 from dialerd.store.tx import Tx
 
-_QUICKLY = 20_000
-"""Contacts counted in some milliseconds."""
+_CHUNK = 500
+_STAGED = sa.select(contact_import.c.id).where(contact_import.c.published_at.is_(None))
+_CANCELLED = (contact.c.id, contact.c.campaign_id, contact.c.phone_number, contact.c.rank, contact.c.last_outcome)
 BASE_LIST = 0
 """The list of contacts that were inserted whole; a staged upload is a list of its own."""
 
-# What is asked most, built once: a statement that is built anew costs more than it takes to run.
-_PENDING_AT = (
-    contact.c.campaign_id == sa.bindparam("campaign"),
-    contact.c.list_id.in_(sa.bindparam("lists", expanding=True)),
-    contact.c.rank == sa.bindparam("at_rank"),
-    contact.c.status == ContactStatus.PENDING.value,
-)
-_DUE = (
-    sa.select(contact)
-    .where(*_PENDING_AT, contact.c.due_at <= sa.bindparam("now"))
-    .order_by(contact.c.due_at, contact.c.id)
-    .limit(sa.bindparam("most", type_=sa.Integer))
-)
-_NEXT_DUE = sa.select(sa.func.min(contact.c.due_at)).where(*_PENDING_AT, contact.c.due_at > sa.bindparam("now"))
-_HIGHEST_RANK_BELOW = sa.select(sa.func.max(contact.c.rank)).where(
-    contact.c.campaign_id == sa.bindparam("campaign"),
-    contact.c.list_id == sa.bindparam("list"),
-    contact.c.status == ContactStatus.PENDING.value,
-    contact.c.rank < sa.bindparam("below"),
-)
-_VISIBLE_LISTS = sa.select(contact_import.c.id).where(
-    contact_import.c.campaign_id == sa.bindparam("campaign"),
-    contact_import.c.staged,
-    contact_import.c.published_at.is_not(None),
-)
-_ABOVE_ALL_RANKS = 2**31 - 1
-
 
 async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Insert new pending contacts; returns how many were new. A number the campaign has already is passed over."""
-    if not rows:
+    """Insert some new pending contacts; returns how many were new. A number the campaign has already is passed over."""
+    fresh = await _numbered(tx, campaign_id, rows)
+    if not fresh:
         return 0
-    now = tx.clock.wall()
     fixed = {
         "campaign_id": campaign_id,
         "list_id": list_id,
@@ -65,45 +39,31 @@ async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[
         "mishaps": 0,
         "outcomes": {},
         "due_at": 0,
-        "updated_at": now,
+        "updated_at": tx.clock.wall(),
     }
-    result = await tx.conn.execute(
+    await tx.conn.execute(sa.insert(contact), [{**fixed, **row, "rank": row["priority"]} for row in fresh])
+    return len(fresh)
+
+
+async def _numbered(tx: Tx, campaign_id: int, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Take the numbers of new contacts; returns the rows whose number was free."""
+    if not rows:
+        return rows
+    taken = await tx.conn.execute(
         _insert_or_skip(tx.conn),
-        [{**fixed, **row, "rank": row["priority"]} for row in rows],
+        [{"campaign_id": campaign_id, "phone_number": row["phone_number"], "contact_id": row["id"]} for row in rows],
         execution_options={"preserve_rowcount": True},
     )
-    return result.rowcount
-
-
-async def known_numbers(conn: AsyncConnection, campaign_id: int, numbers: Sequence[str]) -> set[str]:
-    """Which of these numbers the campaign already has, in whatever list."""
-    query = sa.select(contact.c.phone_number).where(
-        contact.c.campaign_id == campaign_id, contact.c.phone_number.in_(numbers)
-    )
-    return set((await conn.execute(query)).scalars())
-
-
-async def claim(
-    conn: AsyncConnection, campaign_id: int, now: datetime, limit: int, without: frozenset[int]
-) -> tuple[list[Contact], datetime | None]:
-    """The next due contacts, highest priority first, then the longest due; and when the next one falls due.
-
-    Nothing is marked: whoever commits a call claims its contact in the same transaction. ``without`` names contacts
-    that the caller already holds. The moment is None where nothing is pending beyond what was returned.
-    """
-    at = to_micros(now)
-    lists = await _visible_lists(conn, campaign_id)
-    found: list[Contact] = []
-    upcoming: int | None = None
-    for rank in await _ranks(conn, campaign_id, lists):
-        values = {"campaign": campaign_id, "lists": lists, "at_rank": rank, "now": at}
-        if len(found) < limit:
-            rows = (await conn.execute(_DUE, {**values, "most": limit - len(found) + len(without)})).mappings()
-            found += [_contact(row) for row in rows if row["id"] not in without]
-        following = await conn.scalar(_NEXT_DUE, values)
-        if following is not None:
-            upcoming = following if upcoming is None else min(upcoming, following)
-    return found[:limit], None if upcoming is None else from_micros(upcoming)
+    if taken.rowcount == len(rows):
+        return rows
+    ours: set[int] = set()
+    for start in range(0, len(rows), _CHUNK):
+        query = sa.select(contact_number.c.contact_id).where(
+            contact_number.c.campaign_id == campaign_id,
+            contact_number.c.phone_number.in_([row["phone_number"] for row in rows[start : start + _CHUNK]]),
+        )
+        ours.update((await tx.conn.execute(query)).scalars())
+    return [row for row in rows if row["id"] in ours]
 
 
 async def get_many(conn: AsyncConnection, ids: Sequence[int]) -> dict[int, Contact]:
@@ -111,25 +71,26 @@ async def get_many(conn: AsyncConnection, ids: Sequence[int]) -> dict[int, Conta
     found: dict[int, Contact] = {}
     for start in range(0, len(ids), 500):
         query = sa.select(contact).where(contact.c.id.in_(ids[start : start + 500]))
-        found.update({row["id"]: _contact(row) for row in (await conn.execute(query)).mappings()})
+        found.update({row["id"]: to_contact(row) for row in (await conn.execute(query)).mappings()})
     return found
 
 
 async def get(conn: AsyncConnection, campaign_id: int, contact_id: int) -> Contact | None:
     """One visible contact of a campaign."""
-    return await _one(conn, campaign_id, contact.c.id == contact_id)
+    query = sa.select(contact).where(
+        contact.c.campaign_id == campaign_id, contact.c.id == contact_id, contact.c.list_id.not_in(_STAGED)
+    )
+    row = (await conn.execute(query)).mappings().first()
+    return None if row is None else to_contact(row)
 
 
 async def by_number(conn: AsyncConnection, campaign_id: int, phone_number: str) -> Contact | None:
     """The visible contact of a campaign that has a number."""
-    return await _one(conn, campaign_id, contact.c.phone_number == phone_number)
-
-
-async def _one(conn: AsyncConnection, campaign_id: int, where: sa.ColumnElement[bool]) -> Contact | None:
-    staging = await _staging_lists(conn, campaign_id)
-    query = sa.select(contact).where(contact.c.campaign_id == campaign_id, where, contact.c.list_id.not_in(staging))
-    row = (await conn.execute(query)).mappings().first()
-    return None if row is None else _contact(row)
+    query = sa.select(contact_number.c.contact_id).where(
+        contact_number.c.campaign_id == campaign_id, contact_number.c.phone_number == phone_number
+    )
+    contact_id = await conn.scalar(query)
+    return None if contact_id is None else await get(conn, campaign_id, contact_id)
 
 
 async def reason_of(conn: AsyncConnection, contact_id: int) -> str | None:
@@ -141,105 +102,12 @@ async def reason_of(conn: AsyncConnection, contact_id: int) -> str | None:
     return reason
 
 
-async def last_due(conn: AsyncConnection, campaign_id: int) -> datetime | None:
-    """When the last of a campaign's pending contacts falls due; None where none waits for its time."""
-    lists = await _visible_lists(conn, campaign_id)
-    last = 0
-    for rank in await _ranks(conn, campaign_id, lists):
-        for list_id in lists:
-            # One list and one rank are one range of ix_contact_due, of which the end is looked up.
-            query = sa.select(sa.func.max(contact.c.due_at)).where(
-                contact.c.campaign_id == campaign_id,
-                contact.c.list_id == list_id,
-                contact.c.rank == rank,
-                contact.c.status == ContactStatus.PENDING,
-            )
-            last = max(last, await conn.scalar(query) or 0)
-    return from_micros(last) if last > 0 else None
-
-
-async def count_waiting(conn: AsyncConnection, campaign_id: int, now: datetime, pending: int) -> int:
-    """How many of a campaign's pending contacts are not due yet.
-
-    Whichever are fewer are counted, over the index of due times alone: those who wait, or those who are due.
-    """
-    lists = await _visible_lists(conn, campaign_id)
-    ranks = await _ranks(conn, campaign_id, lists)
-    waiting = [contact.c.due_at > to_micros(now)]
-    for side, most in ((waiting, _QUICKLY), ([contact.c.due_at <= to_micros(now)], _QUICKLY), (waiting, None)):
-        found = 0
-        for rank in ranks:
-            some = sa.select(contact.c.id).where(
-                contact.c.campaign_id == campaign_id,
-                contact.c.list_id.in_(lists),
-                contact.c.rank == rank,
-                contact.c.status == ContactStatus.PENDING,
-                *side,
-            )
-            found += await conn.scalar(sa.select(sa.func.count()).select_from(some.limit(most).subquery())) or 0
-        if most is None or found < most:
-            return found if side is waiting else max(0, pending - found)
-    raise AssertionError("the last round has no bound")
-
-
-async def page(
-    conn: AsyncConnection,
-    campaign_id: int,
-    *,
-    status: ContactStatus | None,
-    limit: int,
-    offset: int,
-    after: int | None = None,
-    outcome: Outcome | None = None,
-    search: str | None = None,
-) -> list[Contact]:
-    """A page of a campaign's visible contacts, in the order they were added."""
-    query = sa.select(contact).where(*await _chosen(conn, campaign_id, status, outcome, search)).order_by(contact.c.id)
-    if after is not None:
-        query = query.where(contact.c.id > after)
-    rows = (await conn.execute(query.limit(limit).offset(offset))).mappings()
-    return [_contact(row) for row in rows]
-
-
-async def count(
-    conn: AsyncConnection,
-    campaign_id: int,
-    status: ContactStatus | None,
-    outcome: Outcome | None,
-    search: str | None,
-) -> int:
-    """How many contacts a search finds. It looks at every one: what has a counter is not asked here."""
-    query = sa.select(sa.func.count()).where(*await _chosen(conn, campaign_id, status, outcome, search))
-    return await conn.scalar(query) or 0
-
-
-async def _chosen(
-    conn: AsyncConnection, campaign_id: int, status: ContactStatus | None, outcome: Outcome | None, search: str | None
-) -> list[sa.ColumnElement[bool]]:
-    where = [contact.c.campaign_id == campaign_id]
-    staging = await _staging_lists(conn, campaign_id)
-    if staging:
-        where.append(contact.c.list_id.not_in(staging))
-    if status is not None:
-        where.append(contact.c.status == status.value)
-    if outcome is not None:
-        where.append(contact.c.last_outcome == outcome.value)
-    if search is not None:
-        where.append(matching(search))
-    return where
-
-
 async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -> int:
     """Cancel some of a campaign's pending contacts, with an event each; returns how many there were."""
-    staging = await _staging_lists(tx.conn, campaign_id)
-    some = (
-        sa.select(contact.c.id)
-        .where(contact.c.campaign_id == campaign_id, contact.c.status == ContactStatus.PENDING)
-        .where(contact.c.list_id.not_in(staging) if staging else sa.true())
-        .order_by(contact.c.id)
-        .limit(limit)
-    )
-    return await _cancel(tx, sa.update(contact).where(contact.c.id.in_(some)), reason)
+    staged = await imports.staged(tx.conn, campaign_id)
+    pending = visible(campaign_id, staged, status=ContactStatus.PENDING)
+    some = pending.order_by("id").limit(limit).subquery()
+    return await _cancel(tx, sa.update(contact).where(contact.c.id.in_(sa.select(some.c.id))), reason)
 
 
 async def cancel_one(tx: Tx, contact_id: int, reason: str) -> bool:
@@ -249,7 +117,8 @@ async def cancel_one(tx: Tx, contact_id: int, reason: str) -> bool:
 
 async def promise(tx: Tx, contact_id: int, due_at: datetime, *, fresh: bool) -> None:
     """Let a contact be dialled at a time, ahead of all priorities. ``fresh``: it is pending anew, no try spent."""
-    values: dict[str, Any] = {"due_at": to_micros(due_at), "rank": CALLBACK_RANK, "updated_at": tx.clock.wall()}
+    values: dict[str, Any] = {"due_at": to_micros(due_at), "deferred": False, "rank": CALLBACK_RANK}
+    values["updated_at"] = tx.clock.wall()
     if fresh:
         values |= {"status": ContactStatus.PENDING.value, "callee_tries": 0, "mishaps": 0, "outcomes": {}}
     await tx.conn.execute(sa.update(contact).where(contact.c.id == contact_id).values(values))
@@ -257,7 +126,8 @@ async def promise(tx: Tx, contact_id: int, due_at: datetime, *, fresh: bool) -> 
 
 async def release(tx: Tx, contact_id: int) -> None:
     """A promise to a pending contact is withdrawn: it is due at once, with its own priority."""
-    await tx.conn.execute(_pending([contact_id]).values(due_at=0, rank=contact.c.priority, updated_at=tx.clock.wall()))
+    values = {"due_at": 0, "deferred": False, "rank": contact.c.priority, "updated_at": tx.clock.wall()}
+    await tx.conn.execute(_pending([contact_id]).values(values))
 
 
 async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) -> None:
@@ -275,9 +145,24 @@ async def put_off(tx: Tx, deferred: Sequence[tuple[int, datetime | None, str]]) 
         else:
             never.setdefault(reason, []).append(contact_id)
     for until, ids in later.items():
-        await tx.conn.execute(_pending(ids).where(contact.c.due_at <= now).values(due_at=to_micros(until)))
+        later_then = {"due_at": to_micros(until), "deferred": True}
+        await tx.conn.execute(_pending(ids).where(contact.c.due_at <= now).values(later_then))
     for reason, ids in never.items():
         await _cancel(tx, _pending(ids), reason)
+
+
+async def recall(tx: Tx, campaign_id: int, limit: int) -> int:
+    """Let some contacts that a rule has put off be due at once, for the rule has changed; returns how many."""
+    some = (
+        sa.select(contact.c.id)
+        .where(contact.c.campaign_id == campaign_id, contact.c.deferred)
+        .order_by(contact.c.id)
+        .limit(limit)
+    )
+    recalled = await tx.conn.execute(
+        sa.update(contact).where(contact.c.id.in_(some)).values(due_at=0, deferred=False, updated_at=tx.clock.wall())
+    )
+    return recalled.rowcount
 
 
 def _pending(ids: Sequence[int]) -> sa.Update:
@@ -287,90 +172,42 @@ def _pending(ids: Sequence[int]) -> sa.Update:
 async def cancel_chosen(tx: Tx, where: Sequence[sa.ColumnElement[bool]], reason: str) -> int:
     """Cancel the visible contacts that fulfil some conditions, with an event each; returns how many there were."""
     # What is still staged is not counted yet; it is looked at when it is dialled.
-    staging = sa.select(contact_import.c.id).where(contact_import.c.published_at.is_(None))
-    return await _cancel(tx, sa.update(contact).where(*where, contact.c.list_id.not_in(staging)), reason)
+    return await _cancel(tx, sa.update(contact).where(*where, contact.c.list_id.not_in(_STAGED)), reason)
 
 
 async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
     """Cancel the contacts that an update statement chooses, with an event each; returns how many there were."""
     now = tx.clock.wall()
-    rows = await tx.conn.execute(
-        chosen.values(status=ContactStatus.CANCELLED.value, updated_at=now, reason=reason, due_at=0).returning(
-            contact.c.id, contact.c.campaign_id, contact.c.phone_number, contact.c.rank
-        )
-    )
-    cancelled = sorted((row[0], row[1], row[2], row[3]) for row in rows)
-    if promised := [contact_id for contact_id, _, _, rank in cancelled if rank == CALLBACK_RANK]:
+    values = {"status": ContactStatus.CANCELLED.value, "updated_at": now, "reason": reason, "due_at": 0}
+    rows = await tx.conn.execute(chosen.values({**values, "deferred": False}).returning(*_CANCELLED))
+    cancelled = sorted(tuple(row) for row in rows)
+    if promised := [contact_id for contact_id, _, _, rank, _ in cancelled if rank == CALLBACK_RANK]:
         await callbacks.set_status(tx, promised, CallbackStatus.CANCELLED)
-    for contact_id, campaign_id, number, _ in cancelled:
+    for contact_id, campaign_id, number, _, last in cancelled:
         tx.emit(
             EventDraft(
                 EventKind.CANCELLED, campaign_id, ContactStatus.CANCELLED.value, now, contact_id, phone_number=number
             )
         )
-        tx.stats(campaign_id).move(ContactStatus.PENDING, ContactStatus.CANCELLED)
+        outcome = Outcome(last) if last else None
+        tx.stats(campaign_id).move(ContactStatus.PENDING, ContactStatus.CANCELLED, had=outcome, has=outcome)
         tx.touched.add(campaign_id)
     return len(cancelled)
 
 
-async def remove_list(tx: Tx, campaign_id: int, list_id: int, limit: int) -> int:
-    """Remove some contacts of an upload that never became visible; returns how many."""
-    # Named with its campaign and status, the list is one range of ix_contact_due; alone it would scan every contact.
-    some = (
-        sa.select(contact.c.id)
-        .where(
-            contact.c.campaign_id == campaign_id,
-            contact.c.list_id == list_id,
-            contact.c.status == ContactStatus.PENDING,
-        )
-        .limit(limit)
-    )
-    result = await tx.conn.execute(sa.delete(contact).where(contact.c.id.in_(some)))
-    return result.rowcount
-
-
-async def remove_of_campaign(tx: Tx, campaign_id: int, limit: int) -> int:
-    """Remove some contacts of a campaign that never became visible, of whatever list; returns how many."""
-    some = sa.select(contact.c.id).where(contact.c.campaign_id == campaign_id).limit(limit)
-    result = await tx.conn.execute(sa.delete(contact).where(contact.c.id.in_(some)))
-    return result.rowcount
-
-
-async def _visible_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
-    return [BASE_LIST, *(await conn.execute(_VISIBLE_LISTS, {"campaign": campaign_id})).scalars()]
-
-
-async def _staging_lists(conn: AsyncConnection, campaign_id: int) -> list[int]:
-    query = sa.select(contact_import.c.id).where(
-        contact_import.c.campaign_id == campaign_id, contact_import.c.published_at.is_(None)
-    )
-    return list((await conn.execute(query)).scalars())
-
-
-async def _ranks(conn: AsyncConnection, campaign_id: int, lists: Sequence[int]) -> list[int]:
-    """The distinct ranks among pending contacts, highest first, found by hopping over the index."""
-    found: set[int] = set()
-    for list_id in lists:
-        highest: int | None = _ABOVE_ALL_RANKS
-        while highest is not None:
-            values = {"campaign": campaign_id, "list": list_id, "below": highest}
-            highest = await conn.scalar(_HIGHEST_RANK_BELOW, values)
-            if highest is not None:
-                found.add(highest)
-    return sorted(found, reverse=True)
-
-
 def _insert_or_skip(conn: AsyncConnection) -> Any:
+    keys = ["campaign_id", "phone_number"]
     if conn.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-        return pg_insert(contact).on_conflict_do_nothing(index_elements=["campaign_id", "phone_number"])
+        return pg_insert(contact_number).on_conflict_do_nothing(index_elements=keys)
     from sqlalchemy.dialects.sqlite import insert as lite_insert
 
-    return lite_insert(contact).on_conflict_do_nothing(index_elements=["campaign_id", "phone_number"])
+    return lite_insert(contact_number).on_conflict_do_nothing(index_elements=keys)
 
 
-def _contact(row: Mapping[Any, Any]) -> Contact:
+def to_contact(row: Mapping[Any, Any]) -> Contact:
+    """A contact as its row has it."""
     status = ContactStatus(row["status"])
     waits = status is ContactStatus.PENDING and row["due_at"] > 0
     return Contact(

@@ -66,6 +66,9 @@ class Store:
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
         self._closing = False
+        self._reading = 0
+        self._unread = asyncio.Event()
+        self._unread.set()
         self.on_commit: Callable[[Committed], None] = lambda _committed: None
         self.on_health: Callable[[], None] = lambda: None
         self.trouble: str | None = None
@@ -114,13 +117,27 @@ class Store:
             job = self._queue.get_nowait()
             if job is not None:
                 _fail(job.future, StoreError("the store crashed"))
+        with self._clock.hold():
+            # A connection in somebody's hands would be closed by nobody.
+            await self._unread.wait()
+            await self._write_engine.dispose()
+            await self._read_engine.dispose()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A reader's connection, seeing one consistent state. Raises StoreError where the store fails."""
-        with _translated(), self._clock.hold():
-            async with self._read_engine.connect() as conn:
-                yield conn
+        if self._closing:
+            raise StoreError("the store is closed")
+        self._reading += 1
+        self._unread.clear()
+        try:
+            with _translated(), self._clock.hold():
+                async with self._read_engine.connect() as conn:
+                    yield conn
+        finally:
+            self._reading -= 1
+            if not self._reading:
+                self._unread.set()
 
     async def write(self, operation: Operation[T], *, weight: int = 10) -> T:
         """Run an operation in the writer's next commit and return its result once that is durable.
@@ -254,7 +271,7 @@ class Store:
         tx.touched |= own.touched
         tx.ends += own.ends
         for campaign_id, delta in own.deltas.items():
-            tx.deltas[campaign_id].columns.update(delta.columns)
+            tx.deltas[campaign_id].add(delta)
         outcome.results.append((job, result))
 
     async def _finish(self, tx: Tx) -> Committed:

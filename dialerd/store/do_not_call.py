@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import CampaignStatus, ContactStatus
 from dialerd.store import contacts
-from dialerd.store.schema import campaign, contact, do_not_call
+from dialerd.store.schema import campaign, contact, contact_number, do_not_call
 from dialerd.store.tx import Tx
 
 REASON = "on the do-not-call list"
@@ -44,15 +44,10 @@ async def add(tx: Tx, tenant: str, numbers: Mapping[str, str | None]) -> int:
             [each.value for each in (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)]
         ),
     )
-    await contacts.cancel_chosen(
-        tx,
-        [
-            contact.c.campaign_id.in_(unfinished),
-            contact.c.phone_number.in_(list(numbers)),
-            contact.c.status == ContactStatus.PENDING,
-        ],
-        REASON,
+    theirs = sa.select(contact_number.c.contact_id).where(
+        contact_number.c.campaign_id.in_(unfinished), contact_number.c.phone_number.in_(list(numbers))
     )
+    await contacts.cancel_chosen(tx, [contact.c.id.in_(theirs), contact.c.status == ContactStatus.PENDING], REASON)
     return len(fresh)
 
 

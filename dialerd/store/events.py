@@ -26,6 +26,7 @@ async def after(conn: AsyncConnection, campaign_id: int, seq: int, limit: int) -
                 call_id=row["call_id"],
                 outcome=Outcome(row["outcome"]) if row["outcome"] else None,
                 phone_number=row["phone_number"],
+                reason=row["reason"],
             ),
         )
         for row in rows

@@ -27,6 +27,18 @@ class Import:
     do_not_call: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where an upload that is not visible yet has its contacts: above ``first`` and below ``last``, by their ids.
+
+    ``first`` is the upload's own id, ``last`` that of the next upload to the campaign; None while there is none.
+    Uploads to a campaign take turns, and ids only grow.
+    """
+
+    first: int
+    last: int | None
+
+
 async def begin(tx: Tx, new: Import) -> None:
     """Note that an upload is under way."""
     await tx.conn.execute(
@@ -98,10 +110,22 @@ async def rejects(conn: AsyncConnection, import_id: int, *, after: int, limit: i
     return [dict(row) for row in rows]
 
 
-async def of_campaign(conn: AsyncConnection, campaign_id: int) -> list[int]:
-    """The ids of a campaign's uploads."""
-    query = sa.select(contact_import.c.id).where(contact_import.c.campaign_id == campaign_id)
-    return list((await conn.execute(query)).scalars())
+_later = contact_import.alias()
+_STAGED = (
+    sa.select(
+        contact_import.c.id,
+        sa.select(sa.func.min(_later.c.id))
+        .where(_later.c.campaign_id == sa.bindparam("campaign"), _later.c.id > contact_import.c.id)
+        .scalar_subquery(),
+    )
+    .where(contact_import.c.campaign_id == sa.bindparam("campaign"), contact_import.c.published_at.is_(None))
+    .order_by(contact_import.c.id)
+)
+
+
+async def staged(conn: AsyncConnection, campaign_id: int) -> list[Span]:
+    """Where a campaign's contacts are staged, in the order of ids."""
+    return [Span(*row) for row in await conn.execute(_STAGED, {"campaign": campaign_id})]
 
 
 async def unpublished(conn: AsyncConnection) -> list[tuple[int, int]]:

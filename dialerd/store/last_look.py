@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import CallStatus
+from dialerd.core.outcome import Fault
 from dialerd.core.permit import Refusal, number_refusal
 from dialerd.store import contacts, do_not_call
 from dialerd.store.records import Originating
@@ -62,13 +63,18 @@ async def _refused(tx: Tx, tenant: str, theirs: Sequence[Originating]) -> dict[s
 async def dialled(
     conn: AsyncConnection, tenant: str, numbers: Collection[str], since: datetime
 ) -> defaultdict[str, list[datetime]]:
-    """When each of these numbers was dialled since a moment, in whatever campaign of a tenant."""
+    """When each of these numbers was dialled since a moment, in whatever campaign of a tenant.
+
+    A call that its trunk did not carry, and that never rang, reached nobody and is not among them (for instance
+    12 CFR 1006.14(b)(3)(iii): calls that do not connect to the dialled number do not count).
+    """
     found: defaultdict[str, list[datetime]] = defaultdict(list)
     query = sa.select(call.c.phone_number, call.c.originated_at).where(
         call.c.tenant == tenant,
         call.c.phone_number.in_(list(numbers)),
         call.c.originated_at > since,
         call.c.status != CallStatus.NOT_SENT.value,
+        sa.or_(call.c.fault.is_(None), call.c.fault != Fault.TRUNK.value, call.c.ringing_at.is_not(None)),
     )
     for number, moment in await conn.execute(query):
         found[number].append(moment)

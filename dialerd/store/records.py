@@ -39,6 +39,8 @@ class EventDraft:
     call_id: str | None = None
     outcome: Outcome | None = None
     phone_number: str | None = None
+    reason: str | None = None
+    """Of a campaign's own events: why the daemon did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class CallStep:
     """The contact's new state; None where this step left it alone."""
     contact_was: ContactStatus
     event: EventDraft | None
+    outcome_was: Outcome | None = None
+    """The last outcome that the contact had before this step."""
 
 
 @dataclass(slots=True)
@@ -77,16 +81,39 @@ class StatsDelta:
     """Changes to one campaign's counters, added up over a batch."""
 
     columns: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[tuple[Outcome, ContactStatus]] = field(default_factory=Counter)
+    """Contacts by their last outcome and their status, as far as they had an outcome."""
 
-    def move(self, was: ContactStatus | None, now: ContactStatus | None, count: int = 1) -> None:
-        """Count contacts that changed their status."""
+    def move(
+        self,
+        was: ContactStatus | None,
+        now: ContactStatus | None,
+        count: int = 1,
+        *,
+        had: Outcome | None = None,
+        has: Outcome | None = None,
+    ) -> None:
+        """Count contacts that changed their status; ``had`` and ``has`` are their last outcomes before and after."""
         if was is not None:
             self.columns[was.value] -= count
+            if had is not None:
+                self.outcomes[had, was] -= count
         if now is not None:
             self.columns[now.value] += count
+            if has is not None:
+                self.outcomes[has, now] += count
+
+    def add(self, other: StatsDelta) -> None:
+        """Add the changes of another part of the batch."""
+        self.columns.update(other.columns)
+        self.outcomes.update(other.outcomes)
 
     def ended(self, call: Call) -> None:
-        """Count a call that ended."""
+        """Count a call that ended. One that we took back before it left was never placed, and ended in nothing."""
+        if call.status is CallStatus.NOT_SENT and call.outcome is Outcome.CANCELLED:
+            self.columns["calls_placed"] -= 1
+            self.columns["calls_withdrawn"] += 1
+            return
         if call.outcome is not None:
             self.columns[OUTCOME_COLUMNS[call.outcome]] += 1
         if call.answered_at is not None:

@@ -54,6 +54,10 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 metadata = sa.MetaData()
 
 # On SQLite only INTEGER PRIMARY KEY is the row's own address; BIGINT would cost a second index.
@@ -103,6 +107,7 @@ campaign = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("started_at", Instant),
     sa.Column("completed_at", Instant),
+    sa.Column("reason", sa.Text),  # why the daemon itself paused it
     sa.Column("visible", sa.Boolean, nullable=False),  # False until its upload is whole, and again once deleted
     sa.Index("ix_campaign_tenant", "tenant", "status", "id"),
 )
@@ -118,13 +123,14 @@ campaign_stats = sa.Table(
         for name in ("pending", "originated", "connected", "completed", "failed", "cancelled")
     ),
     sa.Column("calls_placed", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("calls_withdrawn", sa.BigInteger, nullable=False, server_default="0"),  # not among those placed
     sa.Column("calls_answered", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("talk_millis", sa.BigInteger, nullable=False, server_default="0"),
     *(sa.Column(name, sa.BigInteger, nullable=False, server_default="0") for name in OUTCOME_COLUMNS.values()),
 )
 
 # An upload. Contacts of a small one are inserted whole with list_id 0; those of a large one are staged under its own
-# id and become visible when published_at is set.
+# id and become visible when published_at is set. Its contacts' ids are above its own, and below the next upload's.
 contact_import = sa.Table(
     "contact_import",
     metadata,
@@ -175,21 +181,43 @@ contact = sa.Table(
     sa.Column("outcomes", JsonText, nullable=False),
     sa.Column("last_outcome", sa.Text),
     sa.Column("due_at", sa.BigInteger, nullable=False),  # microseconds; 0: at once
+    # due_at is when a rule lets go, and no retry's time: it falls when the rules change.
+    sa.Column("deferred", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("reason", sa.Text),
     sa.Column("updated_at", Instant, nullable=False),
-    sa.Index("ix_contact_number", "campaign_id", "phone_number", unique=True),
+    sa.Index("ix_contact_campaign", "campaign_id", "id"),
     sa.Index("ix_contact_status", "campaign_id", "status", "id"),
-    # What the hopper claims by: one range per rank, so that a crowd of high priority not yet due costs nothing.
-    sa.Index(
-        "ix_contact_due",
-        "campaign_id",
-        "list_id",
-        "rank",
-        "due_at",
-        "id",
-        sqlite_where=sa.text("status = 'pending'"),
-        postgresql_where=sa.text("status = 'pending'"),
+    # These hold few contacts, or none while a list is imported: a whole index less to be written then.
+    _partial_index("ix_contact_base", "campaign_id", "list_id", "id", where="list_id = 0"),
+    _partial_index(
+        "ix_contact_outcome", "campaign_id", "last_outcome", "status", "id", where="last_outcome IS NOT NULL"
     ),
+    _partial_index("ix_contact_deferred", "campaign_id", "id", where="deferred"),
+    # What the hopper claims by: one range per rank, so that a crowd of high priority not yet due costs nothing.
+    _partial_index("ix_contact_due", "campaign_id", "list_id", "rank", "due_at", "id", where="status = 'pending'"),
+)
+
+# Which contact has a number: the one place where numbers are unique within a campaign, and where they are looked up. It
+# is no index of the contacts, because a large upload fills it in the order of its numbers: in the order of a file each
+# entry would rewrite a page of its own.
+contact_number = sa.Table(
+    "contact_number",
+    metadata,
+    sa.Column("campaign_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("phone_number", sa.Text, primary_key=True),
+    sa.Column("contact_id", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# How many of a campaign's contacts had an outcome last, by their status: what a filtered list counts.
+contact_outcome = sa.Table(
+    "contact_outcome",
+    metadata,
+    sa.Column("campaign_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("outcome", sa.Text, primary_key=True),
+    sa.Column("status", sa.Text, primary_key=True),
+    sa.Column("contacts", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 call = sa.Table(
@@ -223,9 +251,7 @@ call = sa.Table(
     sa.Index("ix_call_contact", "contact_id"),
     # How often a number was dialled lately, in whatever campaign: what the rules that protect people count.
     sa.Index("ix_call_number", "tenant", "phone_number", "originated_at"),
-    sa.Index(
-        "ix_call_live", "pbx", sqlite_where=sa.text("ended_at IS NULL"), postgresql_where=sa.text("ended_at IS NULL")
-    ),
+    _partial_index("ix_call_live", "pbx", where="ended_at IS NULL"),
 )
 
 event = sa.Table(
@@ -238,6 +264,7 @@ event = sa.Table(
     sa.Column("kind", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("outcome", sa.Text),
+    sa.Column("reason", sa.Text),
     sa.Column("phone_number", sa.Text),
     sa.Column("at", Instant, nullable=False),
     sa.Index("ix_event_campaign", "campaign_id", "seq"),

@@ -29,6 +29,12 @@ class OneTripConnection(aiosqlite.Connection):
         """Make a cursor, which costs nothing until it executes."""
         return OneTripCursor(self)
 
+    def __del__(self) -> None:
+        # A loop that ends while a cancelled statement's connection is being closed leaves it to the collector, which
+        # the library warns of. Its thread and its file are let go of either way.
+        if self._connection is not None:
+            self.stop()
+
     async def perform(self, method: str, sql: str, parameters: Iterable[Any]) -> _Result:
         """Execute a statement by a method of sqlite3's cursor, and fetch what it gives. Raises sqlite3.Error."""
         work = functools.partial(_perform, self._conn, method, sql, parameters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ from dialerd.store.schema import (
     campaign_stats,
     contact,
     contact_import,
+    contact_outcome,
     event,
     tenant_day,
     to_micros,
@@ -70,6 +72,7 @@ _UPDATE_CONTACT = (
                 "outcomes",
                 "last_outcome",
                 "due_at",
+                "deferred",
                 "rank",
                 "updated_at",
             )
@@ -146,7 +149,8 @@ async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[Call
         await callbacks.set_status(tx, promised, CallbackStatus.DIALLED)
     for each in claimed:
         delta = tx.stats(each.call.campaign_id)
-        delta.move(ContactStatus.PENDING, ContactStatus.ORIGINATED)
+        last = each.contact.last_outcome
+        delta.move(ContactStatus.PENDING, ContactStatus.ORIGINATED, had=last, has=last)
         delta.columns["calls_placed"] += 1
         tx.emit(each.event)
     await _write_steps(tx, steps)
@@ -200,7 +204,7 @@ async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
         delta = tx.stats(each.call.campaign_id)
         if each.contact is not None:
             contacts[each.contact.id] = each.contact
-            delta.move(each.contact_was, each.contact.status)
+            delta.move(each.contact_was, each.contact.status, had=each.outcome_was, has=each.contact.last_outcome)
             if each.contact.status in _ENDS:
                 tx.touched.add(each.call.campaign_id)
         if ended(each.call):
@@ -236,6 +240,27 @@ async def write_stats(tx: Tx) -> None:
     ]
     if changes:
         await tx.conn.execute(_ADD_TO_STATS, changes)
+    by_outcome = [
+        {"campaign_id": campaign_id, "outcome": outcome.value, "status": status.value, "contacts": count}
+        for campaign_id, delta in sorted(tx.deltas.items())
+        for (outcome, status), count in sorted(delta.outcomes.items())
+        if count
+    ]
+    if by_outcome:
+        await tx.conn.execute(_add_to_outcomes(tx.conn.dialect.name), by_outcome)
+
+
+@lru_cache
+def _add_to_outcomes(dialect: str) -> Any:
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # of one shape
+    new = insert(contact_outcome)
+    return new.on_conflict_do_update(
+        index_elements=["campaign_id", "outcome", "status"],
+        set_={"contacts": contact_outcome.c.contacts + new.excluded.contacts},
+    )
 
 
 async def finish_campaigns(tx: Tx) -> None:
@@ -304,6 +329,7 @@ def _contact_state(each: Contact) -> dict[str, Any]:
         "outcomes": dict(each.outcomes),
         "last_outcome": each.last_outcome and each.last_outcome.value,
         "due_at": to_micros(each.next_attempt_at) if each.next_attempt_at is not None else 0,
+        "deferred": False,
         # A promise is kept by its call: what follows, a retry too, is dialled in its turn.
         "rank": CALLBACK_RANK if each.callback else each.priority,
         "updated_at": each.updated_at,
@@ -321,5 +347,6 @@ def _event_row(each: Event) -> dict[str, Any]:
         "status": draft.status,
         "outcome": draft.outcome and draft.outcome.value,
         "phone_number": draft.phone_number,
+        "reason": draft.reason,
         "at": draft.at,
     }

@@ -57,6 +57,20 @@ class Metrics:
         )
         self.pbx_link_up = self._gauge("pbx_link_up", "1 while the control link is up and logged in.", "pbx")
 
+        self.trunk_state = self._gauge(
+            "trunk_state", "1 for the state that a trunk is in. State: up, paused or down.", "trunk", "state"
+        )
+        self.trunk_suspended = self._gauge(
+            "trunk_suspended", "1 while a trunk gets no calls but probes, after many failures in a row.", "trunk"
+        )
+        self.trunk_rate_share = self._gauge(
+            "trunk_rate_share", "The share of its rate that a trunk's congestion leaves for now.", "trunk"
+        )
+        self.trunk_suspensions = self._counter(
+            "trunk_suspensions", "How often a trunk was suspended. Seen: faults or numbers.", "trunk", "seen"
+        )
+        self.trunk_probes = self._counter("trunk_probes", "Calls planned to try a suspended trunk.", "trunk")
+
     def _store(self) -> None:
         self.commit_seconds = self._histogram("commit_seconds", "Duration of one group commit of the journal.", _DELAYS)
         self.commit_jobs = self._histogram("commit_jobs", "Jobs in one group commit of the journal.", _BATCHES)

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import ConsoleMessage, Page, async_playwright
+from playwright.async_api import async_playwright
 
+from tests.browser.desk import Desk, Visit
 from tests.contract.api.house import House, Template, make_template, open_house
 from tests.lab.packages import require_tools
 
@@ -37,25 +38,6 @@ async def house(template: Template, tmp_path: Path) -> AsyncIterator[House]:
         yield opened
 
 
-class Visit:
-    """An open page, with what the browser complained of and what it asked of whom."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        self.asked: list[str] = []
-        page.on(
-            "console", lambda said: self.complaints.append(said.text) if said.type in ("error", "warning") else None
-        )
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
-        page.on("request", lambda request: self.asked.append(request.url))
-
-    def _said(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
-
-
 @pytest.fixture
 async def visit(chromium: str) -> AsyncIterator[Visit]:
     """A fresh browser with one page."""
@@ -64,6 +46,26 @@ async def visit(chromium: str) -> AsyncIterator[Visit]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
         try:
-            yield Visit(await browser.new_page())
+            context = await browser.new_context(timezone_id="UTC", locale="en-GB")
+            yield Visit(await context.new_page())
         finally:
             await browser.close()
+
+
+@pytest.fixture
+async def dialing_house(template: Template, tmp_path: Path) -> AsyncIterator[House]:
+    """A daemon whose calls go through a simulated PBX, with callees in a hurry."""
+    async with open_house(template, tmp_path, dials=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def desk(house: House, visit: Visit) -> Desk:
+    """The dashboard of the daemon without calls, in front of a person who may sign in."""
+    return Desk(house, visit)
+
+
+@pytest.fixture
+def dialing_desk(dialing_house: House, visit: Visit) -> Desk:
+    """The dashboard of the daemon that calls."""
+    return Desk(dialing_house, visit)

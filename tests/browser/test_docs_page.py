@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Visit
+from tests.browser.desk import Visit
 from tests.contract.api.house import House
 
 pytestmark = pytest.mark.slow

@@ -30,6 +30,8 @@ class Traits:
     """What the events of a PBX do not tell; everything else is asked of every PBX alike."""
 
     tells_sip_status: bool = True
+    freeswitch_causes: bool = False
+    """It maps SIP statuses to causes by its own table, not as RFC 3398 does."""
 
 
 class Rig(ABC):
@@ -38,6 +40,8 @@ class Rig(ABC):
     traits = Traits()
     receipt_deadline = 5.0
     """How long a driver of this rig waits for the PBX's answer, in seconds."""
+    at_once = 30
+    """Calls that the PBX takes in one second."""
     hold = Place(context="dialer", exten="hold")
     queue = Place(context="dialer", exten="queue")
     unknown_place = Place(context="no-such-context", exten="s")
@@ -102,7 +106,7 @@ class Rig(ABC):
         self._numbers[call_id] = number
         order = Originate(
             call_id=call_id,
-            dial=f"PJSIP/{number}@{trunk}",
+            dial=self.dial(number, trunk),
             caller_id="+12025550199",
             place=place or self.hold,
             setup_seconds=SETUP_SECONDS,
@@ -111,6 +115,10 @@ class Rig(ABC):
             hands_over=hands_over,
         )
         return replace(order, **more)
+
+    def dial(self, number: str, trunk: str) -> str:
+        """Write the dial string of a number through one of the trunks: trunk, dead, nocontact."""
+        return f"PJSIP/{number}@{trunk}"
 
     def number_of(self, call_id: str) -> str:
         """The number of a call that was ordered here."""
@@ -238,7 +246,7 @@ class SimulatedHarness(Harness):
 
     def run(self, scenario: Scenario) -> None:
         for seed in self.seeds:
-            run_virtual(seed, lambda clock, seed=seed: _play(scenario, _simulated(clock, seed)))  # type: ignore[misc]
+            run_virtual(seed, lambda clock, seed=seed: play(scenario, _simulated(clock, seed)))  # type: ignore[misc]
 
 
 class AsteriskRig(Rig):
@@ -302,7 +310,7 @@ class AsteriskHarness(Harness):
 
     def run(self, scenario: Scenario) -> None:
         self._runs += 1
-        asyncio.run(_play(scenario, self._rig(self._runs)))
+        asyncio.run(play(scenario, self._rig(self._runs)))
 
     @asynccontextmanager
     async def _rig(self, batch: int) -> AsyncIterator[Rig]:
@@ -315,7 +323,7 @@ async def _simulated(clock: VirtualClock, seed: int) -> AsyncIterator[Rig]:
     yield SimulatedRig(clock, seed)
 
 
-async def _play(scenario: Scenario, opened: AbstractAsyncContextManager[Rig]) -> None:
+async def play(scenario: Scenario, opened: AbstractAsyncContextManager[Rig]) -> None:
     async with opened as rig:
         try:
             await scenario(rig)

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from dialerd.clock import SystemClock
 from dialerd.core.model import CallStatus, CampaignStatus, Contact, ContactStatus
 from dialerd.core.outcome import Fault, Outcome
-from dialerd.store import calls, campaigns, contacts, events, imports, schema
+from dialerd.store import calls, campaigns, contact_due, contact_list, contacts, events, imports, removal, schema
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.imports import Import
@@ -335,7 +335,7 @@ class TestClaim:
         put_off = [(2, now + timedelta(hours=2), "x"), (3, now + timedelta(hours=1), "x")]
         await store.write(lambda tx: contacts.put_off(tx, put_off))
         async with store.read() as conn:
-            found, upcoming = await contacts.claim(conn, 1, now, 10, frozenset())
+            found, upcoming = await contact_due.claim(conn, 1, now, 10, frozenset())
         assert [contact.id for contact in found] == [1]
         assert upcoming == now + timedelta(hours=1)
 
@@ -344,14 +344,14 @@ class TestClaim:
         await add_contacts(store, a_row(1))
         upload = Import(77, 1, staged=True)
         await store.write(lambda tx: imports.begin(tx, upload))
-        await store.write(lambda tx: contacts.insert(tx, 1, 77, [a_row(2, priority=9), a_row(3)]))
+        await store.write(lambda tx: contacts.insert(tx, 1, 77, [a_row(82, priority=9), a_row(83)]))
         assert [contact.id for contact in await due(store)] == [1]
         assert [contact.id for contact in await self.listed(store)] == [1]
         async with store.read() as conn:
             assert (await campaigns.stats(conn, [1]))[1].total == 1
         await store.write(lambda tx: imports.publish(tx, replace(upload, added=2)))
-        assert [contact.id for contact in await due(store)] == [2, 1, 3]
-        assert [contact.id for contact in await self.listed(store)] == [1, 2, 3]
+        assert [contact.id for contact in await due(store)] == [82, 1, 83]
+        assert [contact.id for contact in await self.listed(store)] == [1, 82, 83]
         async with store.read() as conn:
             assert (await campaigns.stats(conn, [1]))[1].total == 3
 
@@ -359,11 +359,11 @@ class TestClaim:
         await add_campaign(store)
         await add_contacts(store, a_row(1))
         await store.write(lambda tx: imports.begin(tx, Import(77, 1, staged=True)))
-        await store.write(lambda tx: contacts.insert(tx, 1, 77, [a_row(each) for each in range(10, 20)]))
+        await store.write(lambda tx: contacts.insert(tx, 1, 77, [a_row(each) for each in range(80, 90)]))
         async with store.read() as conn:
             assert await imports.unpublished(conn) == [(77, 1)]
-        assert await store.write(lambda tx: contacts.remove_list(tx, 1, 77, 6)) == 6
-        assert await store.write(lambda tx: contacts.remove_list(tx, 1, 77, 6)) == 4
+        assert await store.write(lambda tx: removal.staged_contacts(tx, 1, 77, 6)) == 6
+        assert await store.write(lambda tx: removal.staged_contacts(tx, 1, 77, 6)) == 4
         await store.write(lambda tx: imports.remove(tx, 77))
         async with store.read() as conn:
             assert await imports.unpublished(conn) == []
@@ -372,7 +372,7 @@ class TestClaim:
     @staticmethod
     async def listed(store: Store) -> list[Contact]:
         async with store.read() as conn:
-            return await contacts.page(conn, 1, status=None, limit=10, offset=0)
+            return await contact_list.page(conn, 1, contact_list.Filter(), limit=10)
 
 
 class TestOriginating:
@@ -449,7 +449,7 @@ class TestOriginating:
         await store.record([], steps)
         async with store.read() as conn:
             stats = (await campaigns.stats(conn, [1]))[1]
-            listed = await contacts.page(conn, 1, status=None, limit=10, offset=0)
+            listed = await contact_list.page(conn, 1, contact_list.Filter(), limit=10)
         counted = Counter(contact.status for contact in listed)
         assert {status: count for status, count in stats.contacts.items() if count} == counted
         assert {outcome: count for outcome, count in stats.outcomes.items() if count} == {

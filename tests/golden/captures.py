@@ -6,6 +6,7 @@ crossed the wire. Recordings under tests/golden/ami hold every event class but a
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,12 @@ from dialerd.pbx.driver import CallEvent, Ended
 
 ROOT = Path(__file__).parent / "ami"
 VERSIONS = ("22", "16")
+EXPECTED: dict[str, dict[str, list[str]]] = tomllib.loads(Path(__file__).with_name("expected.toml").read_text("utf-8"))
+"""What each recording must tell, of both kinds of PBX."""
+
+
+def expected(version: str) -> dict[str, list[str]]:
+    return EXPECTED[f"asterisk-{version}"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,8 @@ def in_words(told: list[CallEvent]) -> list[str]:
             by = event.hung_up_by.value if event.hung_up_by else "-"
             cause = event.hangup_cause or "-"
             verdict = f"{event.verdict.outcome.value}/{event.verdict.fault.value}"
-            words = f"{verdict} cause {cause} sip {sip} by {by}" + ("" if event.channel else " no channel")
+            words = f"{verdict} cause {cause} sip {sip} by {by}"
+            words += "" if event.channel else " no channel"
+            words += " place refused" if event.place_refused else ""
         lines[event.call_id] = f"{lines[event.call_id]}, {words}" if event.call_id in lines else words
     return list(lines.values())

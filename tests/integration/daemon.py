@@ -81,7 +81,11 @@ def configuration(
         f"tenant.{TENANT}": {"max_calls_per_second": 100.0, "max_concurrent_calls": 500, "trunks": list(DIALS)},
         f"tenant.{TENANT}.settings": {"calling_hours_start": "00:00", "calling_hours_end": "00:00"},
     }
-    # JSON's strings, numbers and lists of strings are TOML's, too.
+    return toml(tables)
+
+
+def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """Write tables by their dotted names. JSON's strings, numbers and lists of strings are TOML's, too."""
     return "\n".join(
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
         for name, table in tables.items()
@@ -140,6 +144,12 @@ class Daemon:
     def url(self) -> str:
         """Where the API is."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
 
     async def start(self) -> None:
         """Start the daemon, and wait until its API takes requests and its PBX takes calls."""

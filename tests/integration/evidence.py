@@ -13,9 +13,12 @@ from tests.lab.ledger import FarCall, Ledger
 
 Json = Mapping[str, Any]
 
-_ATTEMPT = r"originated (ringing )?(connected (completed|retry_scheduled)|failed|retry_scheduled)"
+_ATTEMPT = r"originated (ringing )?(connected (completed|retry_scheduled)|failed( retry_scheduled)?|retry_scheduled)"
 _LIFE = re.compile(rf"({_ATTEMPT} )*(cancelled |originated (ringing )?(connected )?)?")
-"""A contact's events in their order: whole attempts, then it is cancelled, or an attempt is still under way."""
+"""A contact's events in their order: whole attempts, then it is cancelled, or an attempt is still under way.
+
+One that failed is put back where its trunk turns out to have failed everybody.
+"""
 
 
 class Numbers:

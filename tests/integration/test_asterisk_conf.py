@@ -16,7 +16,7 @@ _CALL = {"Channel": "PJSIP/4930200001@trunk", "Async": "true", "Timeout": "5000"
 _KEPT = {
     *("OriginateResponse", "Newchannel", "Newstate", "DialState", "DialEnd"),
     *("HangupRequest", "SoftHangupRequest", "Hangup"),
-    *("UserEvent", "AgentConnect", "ContactStatus", "FullyBooted", "Shutdown"),
+    *("UserEvent", "AgentConnect", "PeerStatus", "FullyBooted", "Shutdown"),
 }
 
 
@@ -95,7 +95,7 @@ def test_the_filter_keeps_the_events_that_the_driver_reads_and_no_others(lab: La
     ami.event(lambda event: event["Event"] == "UserEvent")
     lab.stop_far_end("trunk2")
     ami.action("PJSIPQualify", {"Endpoint": "trunk2"})
-    ami.event(lambda event: event["Event"] == "ContactStatus" and event["ContactStatus"] == "Unreachable")
+    ami.event(lambda event: event["Event"] == "PeerStatus" and event["PeerStatus"] == "Unreachable")
     lab.stop_asterisk()
     ami.event(lambda event: event["Event"] == "Shutdown")
     assert {event["Event"] for event in ami.events} == _KEPT

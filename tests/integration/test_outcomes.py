@@ -11,7 +11,7 @@ from typing import Any
 from tests.integration.client import Api, Follower
 from tests.integration.daemon import CALLER_ID, Stock
 from tests.integration.evidence import Numbers, check_one_at_a_time, check_told, match
-from tests.integration.house import House, await_unreachable, house
+from tests.integration.house import House, house
 from tests.lab.lab import Lab
 
 ANSWER_TIMEOUT = 5
@@ -88,9 +88,7 @@ ROWS = (
     Row("trunk", "answered", "13", "failed", "no_answer", "callee", 16, hung_up_by="dialer"),
     Row("trunk", "answered", "14", "pending", "unreachable", "trunk", 19, hung_up_by="pbx", on_16=NO_CAUSE),
     Row("trunk", "answered", "20", "pending", "unreachable", "trunk", 19, hung_up_by="pbx", on_16=NO_CAUSE),
-    # A trunk that is down, one without a contact, and an endpoint that Asterisk does not know: nothing is sent.
-    Row("dead", "answered", "00", "pending", "unreachable", "trunk", sent=False),
-    Row("nocontact", "answered", "00", "pending", "unreachable", "trunk", sent=False),
+    # An endpoint that Asterisk does not know: nothing is sent. What it knows to be down is not even dialled.
     Row("nowhere", "answered", "00", "pending", "unreachable", "trunk", sent=False),
     # Dialled by the dialplan.
     Row("local-out", "answered", "00", "completed", "answered", "none", 16, hung_up_by="pbx"),
@@ -140,7 +138,6 @@ async def _make(api: Api) -> list[_Campaign]:
 
 
 async def test_every_far_end_behaviour_ends_in_its_outcome(lab: Lab, tmp_path: Path, stock: Stock) -> None:
-    await_unreachable(lab, "dead")
     async with house(lab, tmp_path, stock) as home:
         campaigns = await _make(home.api)
         await asyncio.gather(*(_dial(home.api, each) for each in campaigns))

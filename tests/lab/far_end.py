@@ -117,8 +117,10 @@ def version() -> str:
     return found.group() if found else "unknown"
 
 
-def scenario() -> str:
-    """Write the SIPp scenario for all behaviours."""
+def scenario(everything: str | None = None) -> str:
+    """Write the SIPp scenario for all behaviours; or for one that every call gets, whatever its number."""
+    if everything is not None:
+        return _whole("", f'<nop next="as{everything}"/>\n{_branch(everything, BEHAVIOURS[everything])}')
     known = [code for code in BEHAVIOURS if code != "00"]
     actions = "".join(
         f'<ereg regexp="{code}@" search_in="hdr" header="To:" check_it="false" assign_to="is{code}"/>\n'
@@ -126,11 +128,15 @@ def scenario() -> str:
     )
     choices = "".join(f'<nop next="as{code}" test="is{code}"/>\n' for code in known)
     branches = "".join(_branch(code, BEHAVIOURS[code]) for code in ("00", *known))
+    return _whole(f"<action>\n{actions}</action>\n", choices + branches)
+
+
+def _whole(actions: str, body: str) -> str:
     return (
         '<?xml version="1.0" encoding="UTF-8" ?>\n<scenario name="far end by the dialled number">\n'
         '<recv request="OPTIONS" optional="true" next="qualified"/>\n'
-        f'<recv request="INVITE" rrs="true">\n<action>\n{actions}</action>\n</recv>\n'
-        f"{choices}{branches}{_ENDINGS}</scenario>\n"
+        f'<recv request="INVITE" rrs="true">\n{actions}</recv>\n'
+        f"{body}{_ENDINGS}</scenario>\n"
     )
 
 

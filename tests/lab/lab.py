@@ -66,6 +66,8 @@ class Lab:
         self._place: Place | None = None
         self._asterisk: Asterisk | None = None
         self._stopped: set[str] = set()
+        self._turned: set[str] = set()
+        """Far ends that treat every call alike."""
 
     @classmethod
     def running(cls, name: str = SHELL) -> Lab | None:
@@ -144,14 +146,21 @@ class Lab:
         self._pbx.restart(self._up.processes[ASTERISK])
         self.await_reachable(FAR_ENDS)
 
-    def start_far_end(self, name: str) -> None:
+    def start_far_end(self, name: str, everything: str | None = None) -> None:
         """Start the far end of an endpoint ("trunk", "trunk2", "agents"), and wait until it answers.
 
-        What it saw before it was stopped stays in the ledger.
+        What it saw before it was stopped stays in the ledger. ``everything``: the one of ``far_end.BEHAVIOURS`` that
+        every call gets, whatever its number.
         """
+        scenario = self.run / "far_end.xml"
+        self._turned.discard(name)
+        if everything is not None:
+            scenario = self.run / f"far_end_{everything}.xml"
+            scenario.write_text(far_end.scenario(everything))
+            self._turned.add(name)
         port = getattr(self.ports, name)
         process = spawn(
-            far_end.command(self.run / "far_end.xml", port, self.ports.media_of(name), self._messages(name)),
+            far_end.command(scenario, port, self.ports.media_of(name), self._messages(name)),
             folder=self.run,
             output=self.run / f"log/{name}.stdout",
             environment={"HOME": str(self.run)},
@@ -161,6 +170,11 @@ class Lab:
             raise LabError(
                 f"the far end {name} does not answer on port {port} ({process.exit_code}):\n{self._last_words(name)}"
             )
+
+    def turn_far_end(self, name: str, everything: str | None) -> None:
+        """Let a far end treat every call alike from now on, or (None) each by its number again."""
+        self.stop_far_end(name)
+        self.start_far_end(name, everything)
 
     def stop_far_end(self, name: str) -> None:
         """Let a far end vanish: nobody listens on its port afterwards."""
@@ -222,6 +236,8 @@ class Lab:
 
     def _revive(self) -> None:
         for name in FAR_ENDS:
+            if name in self._turned:
+                self.stop_far_end(name)
             if not self._up.processes[name].alive:
                 self.start_far_end(name)
         if not self._up.processes[ASTERISK].alive:

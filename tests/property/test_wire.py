@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
@@ -171,3 +172,35 @@ def test_what_asterisk_would_not_read_is_not_sent(count: int) -> None:
             wire.ami_originate(order, "o:1")
     else:
         assert len(wire.ami_originate(order, "o:1")) <= wire.MAX_HEADERS
+
+
+@pytest.mark.parametrize(
+    ("dial", "channel"),
+    [
+        ("Local/12025550100@out", "Local/12025550100@out/n"),
+        ("local/12025550100@out", "local/12025550100@out/n"),
+        ("Local/12025550100@out/j", "Local/12025550100@out/nj"),
+        ("Local/12025550100@out/n", "Local/12025550100@out/n"),
+        ("Local/12025550100@out/jn", "Local/12025550100@out/jn"),
+        ("PJSIP/12025550100@local", "PJSIP/12025550100@local"),
+        ("PJSIP/trunk/sip:12025550100@192.0.2.1", "PJSIP/trunk/sip:12025550100@192.0.2.1"),
+    ],
+)
+def test_a_local_channel_is_not_optimised_away(dial: str, channel: str) -> None:
+    order = Originate("a", dial, None, Place(context="a", exten="b"), 5.0, 60)
+    assert dict(wire.ami_originate(order, "1"))["Channel"] == channel
+
+
+def test_a_queue_is_the_queue_application() -> None:
+    headers = dict(wire.ami_originate(an_order(place=Place(queue="sales")), "o:1"))
+    assert (headers["Application"], headers["Data"]) == ("Queue", "sales")
+
+
+@given(ONE_LINE)
+def test_a_queues_name_brings_no_options(name: str) -> None:
+    if re.fullmatch(r"[A-Za-z0-9_.*#+@-]{1,79}", name):
+        assert dict(wire.ami_originate(an_order(place=Place(queue=name)), "o:1"))["Data"] == name
+    else:
+        with pytest.raises(wire.WireError) as refused:
+            wire.ami_originate(an_order(place=Place(queue=name)), "o:1")
+        assert refused.value.field == "queue"

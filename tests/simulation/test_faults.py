@@ -10,6 +10,7 @@ import pytest
 from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus, ContactStatus
 from dialerd.core.outcome import Outcome
+from dialerd.dispatch.recovery import CLOSED_SECONDS
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation import laws
@@ -94,6 +95,36 @@ def test_events_lost_late_and_twice_and_orders_in_doubt(virtual: Virtual, tmp_pa
             await _laws(house, campaign.id)
 
     virtual(main, seed=seed)
+
+
+def test_a_pbx_that_takes_no_calls_is_left_alone_and_costs_no_contact_anything(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """As Asterisk does while it shuts down: the link is up, and every order refused."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(60), concurrent_calls=40, max_retries=0, trunks=["a"], **SOON)
+            await clock.sleep(1)
+            house.pbx.close("it is shutting down")
+            await clock.sleep(12)
+            gate = daemon.dispatcher.pbx_gate("main")
+            assert gate.detail == "pbx main takes no calls: it is shutting down"
+            assert gate.until is not None
+            house.pbx.close(None)
+            reopened = clock.mono()
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+            refused = [call for call in await house.calls(campaign.id) if call.hangup_text == "it is shutting down"]
+            met = await house.contacts(campaign.id)
+        assert {(call.status, call.outcome) for call in refused} == {(CallStatus.NOT_SENT, Outcome.CANCELLED)}
+        # It was asked with a call or a few each five seconds, and not with everybody in turn.
+        assert 3 <= len(refused) <= 12
+        assert min(moment for moment in house.pbx.ledger.sends() if moment > reopened) - reopened < CLOSED_SECONDS + 0.5
+        assert all(contact.mishaps == 0 for contact in met)
+
+    virtual(main)
 
 
 def test_a_pbx_that_dies_loses_its_calls_and_no_contact(virtual: Virtual, tmp_path: Path) -> None:

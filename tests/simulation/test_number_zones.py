@@ -92,7 +92,7 @@ class Watch:
     def __init__(self, daemon: Daemon) -> None:
         self.plans = 0
         self.deferrals: Counter[str] = Counter()
-        plan, defer = daemon.dispatcher._plan, daemon.dispatcher._defer
+        plan, defer = daemon.dispatcher._plan, daemon.dispatcher._deferrals.put_off
 
         def counted_plan() -> float | None:
             self.plans += 1
@@ -103,7 +103,7 @@ class Watch:
             await defer(deferrals)
 
         daemon.dispatcher._plan = counted_plan  # type: ignore[method-assign]
-        daemon.dispatcher._defer = counted_defer  # type: ignore[method-assign]
+        daemon.dispatcher._deferrals.put_off = counted_defer  # type: ignore[method-assign]
 
 
 def test_each_is_dialled_when_it_is_day_where_its_number_lies(virtual: Virtual, tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ import os
 import pytest
 
 QUICK = os.environ.get("TEST_EFFORT") == "quick"
+STORM = 1.0 if os.environ.get("TEST_EFFORT") == "soak" else 0.2
+"""The share of a storm on the real Asterisk that a run takes: all of it in ``make soak``."""
 _SHARE = 5
 _FEWEST = 10
 

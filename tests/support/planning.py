@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dialerd.core.fairness import charge
 from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus, Contact, Moment, Pbx, Tenant, Trunk
-from dialerd.core.plan import OPEN, CampaignView, Gate, Plan, PlannedCall, Snapshot, charge, plan
+from dialerd.core.plan import plan
 from dialerd.core.settings import CampaignSettings
+from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, PlannedCall, Snapshot
 from dialerd.core.throttle import Book, Key, Level, Shares
 from tests.support.contacts import a_contact
 

@@ -75,7 +75,7 @@ class Recorder:
 
     def of(self, call_id: str) -> list[CallEvent]:
         """List the events of one call."""
-        return [event for event in self.events if not isinstance(event, LinkUp | LinkDown) and event.call_id == call_id]
+        return [event for event in self.events if isinstance(event, CallEvent) and event.call_id == call_id]
 
     def check_order(self) -> None:
         """Check what every driver promises of each call: its steps in order and each once, Ended last and once.
@@ -92,4 +92,4 @@ class Recorder:
 
     @staticmethod
     def _of(event: PbxEvent) -> str | None:
-        return None if isinstance(event, LinkUp | LinkDown) else event.call_id
+        return event.call_id if isinstance(event, CallEvent) else None

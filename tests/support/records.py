@@ -9,7 +9,7 @@ from typing import Any
 
 from dialerd.core.model import Call, CallStatus, Campaign, CampaignStatus, Contact, ContactStatus
 from dialerd.core.settings import CampaignSettings
-from dialerd.store import campaigns, contacts
+from dialerd.store import campaigns, contact_due, contacts
 from dialerd.store.db import Store
 from dialerd.store.records import CallStep, EventDraft, EventKind, Originating
 from dialerd.store.tx import Tx
@@ -54,7 +54,7 @@ async def due(store: Store, limit: int = 100, campaign_id: int = 1, **without: f
     """The contacts that are due now, in the order of dialing."""
     async with store.read() as conn:
         held = without.get("without", frozenset())
-        found, _ = await contacts.claim(conn, campaign_id, store.clock.wall(), limit, held)
+        found, _ = await contact_due.claim(conn, campaign_id, store.clock.wall(), limit, held)
     return found
 
 

@@ -75,7 +75,9 @@ async def test_waiting_for_the_other_half_has_an_end(bench: Bench) -> None:
 async def test_refusals(bench: Bench, text: str, outcome: Outcome, place_refused: bool) -> None:
     await bench.up()
     bench.peer.answers["Originate"] = lambda action: error(action, text)
-    assert await bench.driver.originate(an_order()) == Refused(text, Verdict(outcome, Fault.PBX), place_refused)
+    assert await bench.driver.originate(an_order()) == Refused(
+        text, Verdict(outcome, Fault.PBX), place_refused, pbx_closed=outcome is Outcome.UNREACHABLE
+    )
     bench.peer.send(hangup() + newchannel(OTHER))
     await bench.told.heard(Dialling, OTHER)
     assert bench.told.of(CALL) == []

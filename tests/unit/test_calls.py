@@ -29,6 +29,7 @@ from dialerd.store.records import CallStep, EventKind
 from dialerd.telemetry.metrics import Metrics
 from tests.support.contacts import a_contact
 from tests.support.records import an_originating
+from tests.support.trunks import Watched
 from tests.support.virtual import Virtual
 
 ID = "call"
@@ -57,10 +58,12 @@ class Bench:
         self.ended: list[LiveCall] = []
         self.hung_up: list[tuple[float, Goal | None]] = []
         self.overdue: list[float] = []
+        self.trunks = Watched()
         self.calls = Calls(
             cast(Journal, self.journal),
             clock,
             metrics,
+            trunks=self.trunks,
             on_end=self.ended.append,
             hang_up=self.hang_up,
             on_overdue=lambda _: self.overdue.append(clock.mono()),
@@ -312,6 +315,27 @@ def test_a_refused_order_is_a_mishap(virtual: Virtual, metrics: Metrics) -> None
     assert (bench.live.contact.callee_tries, bench.live.contact.mishaps) == (0, 1)
 
 
+def test_a_place_that_the_pbx_does_not_know_abandons_the_callee_at_its_own_cost(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    """FreeSWITCH tells of it only after the answer."""
+    verdict = Verdict(Outcome.ABANDONED, Fault.PBX)
+    end = ended(verdict, place_refused=True, hangup_text="NO_ROUTE_DESTINATION")
+    bench = run(virtual, metrics, lambda bench: bench.hear(Answered(ID), end))
+    assert (bench.call.outcome, bench.call.fault) == (Outcome.ABANDONED, Fault.PBX)
+    assert bench.live.place_refused == "it hung up an answered call: NO_ROUTE_DESTINATION"
+    assert (bench.live.contact.callee_tries, bench.live.contact.mishaps) == (0, 1)
+
+
+def test_the_pbxs_own_count_of_the_talking_time_is_taken(virtual: Virtual, metrics: Metrics) -> None:
+    bench = run(virtual, metrics, lambda bench: bench.hear(Answered(ID), ended(talk_seconds=1.02)))
+    assert bench.call.talk_seconds == 1.02
+    bench = run(virtual, metrics, lambda bench: bench.hear(Answered(ID), ended()))
+    assert bench.call.talk_seconds == 0.0
+    bench = run(virtual, metrics, lambda bench: bench.hear(Ringing(ID), ended(BUSY, talk_seconds=1.02)))
+    assert bench.call.talk_seconds is None
+
+
 def test_an_end_without_a_channel_after_an_answer_is_an_ended_call(virtual: Virtual, metrics: Metrics) -> None:
     bench = run(virtual, metrics, lambda bench: bench.hear(Answered(ID), ended(channel=False)))
     assert bench.call.status is CallStatus.ENDED
@@ -387,3 +411,27 @@ def test_the_last_call_empties_the_house(virtual: Virtual, metrics: Metrics) -> 
         assert bench.calls.of_campaign(1) == bench.calls.of_pbx("main") == []
 
     virtual(main)
+
+
+def test_a_call_that_its_trunk_spoilt_spends_nothing_and_its_contact_is_due_at_once(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    def scene(bench: Bench) -> None:
+        bench.trunks.blame = True
+        bench.live.contact = replace(bench.live.contact, callback=True)
+        bench.hear(ended(Verdict(Outcome.INVALID_NUMBER, Fault.NUMBER)))
+
+    bench = run(virtual, metrics, scene)
+    contact = bench.live.contact
+    assert (bench.call.outcome, bench.call.fault) == (Outcome.INVALID_NUMBER, Fault.TRUNK)
+    assert (contact.status, contact.callee_tries, contact.mishaps) == (ContactStatus.PENDING, 0, 0)
+    assert contact.next_attempt_at == bench.call.ended_at
+    assert contact.callback, "the promise was not kept yet"
+
+
+def test_the_trunk_is_told_of_what_shows_how_it_is(virtual: Virtual, metrics: Metrics) -> None:
+    def scene(bench: Bench) -> None:
+        for event in (Ringing(ID), Ringing(ID), Answered(ID), Answered(ID), ended()):
+            bench.hear(event)
+
+    assert run(virtual, metrics, scene).trunks.told == ["rang", "answered", "answered"]

@@ -66,7 +66,7 @@ def test_version() -> None:
 def test_help_needs_none_of_the_libraries() -> None:
     program = (
         "import sys; from dialerd.cli import main; main(['--help'], standalone_mode=False); "
-        "print(*{'sqlalchemy', 'pydantic', 'aiohttp', 'alembic', 'panoramisk', 'structlog'} & set(sys.modules))"
+        "print(*{'sqlalchemy', 'pydantic', 'aiohttp', 'alembic', 'panoramisk', 'rich', 'structlog'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert "check-config" in done.stdout

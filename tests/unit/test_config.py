@@ -76,6 +76,17 @@ def test_core_values_are_made_from_it() -> None:
     assert config.tenants() == (Tenant("default", 10, 100, ("carrier-a",), settings=settings),)
 
 
+def test_a_freeswitch_needs_a_secret_and_no_username() -> None:
+    of_freeswitch = MINIMAL.replace('driver = "asterisk"', 'driver = "freeswitch"').replace(
+        'username = "dialerd"\n', ""
+    )
+    of_freeswitch = of_freeswitch.replace("PJSIP/{number}@carrier-a", "sofia/gateway/carrier-a/{number}")
+    pbx = read(of_freeswitch).pbx["main"]
+    assert (pbx.driver, pbx.link_port) == ("freeswitch", 8021)
+    with pytest.raises(ConfigError, match=r"pbx\.main\.secret: is missing"):
+        read(of_freeswitch.replace('secret = "hunter2"', ""))
+
+
 def test_it_is_frozen() -> None:
     config = read(MINIMAL)
     with pytest.raises(ValueError, match="frozen"):
@@ -86,7 +97,7 @@ def test_it_is_frozen() -> None:
     ("was", "becomes", "path", "message"),
     [
         ('driver = "asterisk"', 'driver = "asterix"', "pbx.main.driver", "must be 'asterisk'"),
-        ('driver = "asterisk"', 'driver = "freeswitch"', "pbx.main.driver", "is not supported by this version yet"),
+        ('driver = "asterisk"', 'driver = "freeswitch"', "pbx.main.username", "is for asterisk only"),
         ("max_channels = 200", "max_channels = 0", "pbx.main.max_channels", "must be above 0, not 0"),
         ("max_channels = 200", "max_channels = 2.5", "pbx.main.max_channels", "must be a whole number, not 2.5"),
         ("max_channels = 200", "max_channels = true", "pbx.main.max_channels", "must be a whole number, not true"),
@@ -103,6 +114,10 @@ def test_it_is_frozen() -> None:
         ('secret = "hunter2"', 'secert = "hunter2"\nsecret="a"', "pbx.main.secert", "did you mean secret?"),
         ('secret = "hunter2"', 'secret = "x"\nsimulated = {}', "pbx.main.simulated", 'driver = "simulated" only'),
         ('pbx = "main"', 'pbx = "mian"', "trunk.carrier-a.pbx", "names no [pbx.…]: 'mian'; did you mean main?"),
+        ("caller_ids", "reserved_channels = 100\ncaller_ids", "trunk.carrier-a.reserved_channels", "leaves none of"),
+        ("caller_ids", "caller_id_format = 'E164'\ncaller_ids", "trunk.carrier-a.caller_id_format", "must be"),
+        ("caller_ids", "suspend_after = 1\ncaller_ids", "trunk.carrier-a.suspend_after", "must be at least 2"),
+        ("caller_ids", "probe_seconds = 0\ncaller_ids", "trunk.carrier-a.probe_seconds", "must be"),
         ("{number}@", "@", "trunk.carrier-a.dial", "must say where the number goes"),
         ("{number}@", "{nubmer}@", "trunk.carrier-a.dial", "{nubmer} is unknown"),
         ("+12025550199", "12025550199", "trunk.carrier-a.caller_ids[0]", "E.164"),

@@ -11,7 +11,7 @@ import pytest
 from dialerd.core.explain import ContactFacts, explain_campaign, explain_contact
 from dialerd.core.model import CampaignStatus, Contact, ContactStatus
 from dialerd.core.outcome import Outcome
-from dialerd.core.plan import Gate
+from dialerd.core.snapshot import Gate
 from dialerd.core.throttle import Key, Level
 from tests.support.planning import NOON, World, a_campaign, a_view, at, some_contacts
 

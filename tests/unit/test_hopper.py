@@ -14,7 +14,7 @@ import pytest
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Contact
 from dialerd.dispatch.hopper import LEAST, Hopper
-from dialerd.store import contacts
+from dialerd.store import contact_due
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from tests.support.contacts import a_contact
@@ -62,7 +62,7 @@ class Bench:
     def __init__(self, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = clock
         self.list = List(clock)
-        monkeypatch.setattr(contacts, "claim", self.list.claim)
+        monkeypatch.setattr(contact_due, "claim", self.list.claim)
         self.tasks: list[asyncio.Task[None]] = []
         self.woken = 0
         self.hopper = Hopper(cast(Store, self.list), clock, self.spawn, self.wake)

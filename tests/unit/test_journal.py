@@ -207,3 +207,33 @@ def test_closing_gives_up_after_its_deadline_and_counts_what_is_lost(virtual: Vi
         assert bench.dropped() == 3
 
     virtual(main)
+
+
+def test_durable_waits_for_the_steps_taken_so_far_and_no_others(virtual: Virtual, metrics: Metrics) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        await bench.journal.durable()  # nothing is waited for
+        bench.fail(FAILS, while_=lambda: clock.mono() < 3)
+        first = step("c1")
+        bench.journal.step(first)
+        waiting = asyncio.create_task(bench.journal.durable())
+        await clock.sleep(2)
+        assert not waiting.done()
+        bench.journal.step(step("c2"))
+        await waiting
+        assert first in bench.store.steps
+        await bench.idle()
+
+    virtual(main)
+
+
+def test_durable_ends_also_with_a_step_that_can_never_be_written(virtual: Virtual, metrics: Metrics) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        bench.fail(NEVER)
+        bench.journal.step(step("c1"))
+        await bench.journal.durable()
+        assert bench.dropped() == 1
+        await bench.idle()
+
+    virtual(main)

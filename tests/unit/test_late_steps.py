@@ -10,7 +10,7 @@ from dialerd.clock import SystemClock
 from dialerd.core.model import Call, CallStatus, Campaign, CampaignStatus, ContactStatus
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.core.settings import CampaignSettings
-from dialerd.store import campaigns, contacts, events
+from dialerd.store import campaigns, contact_due, contacts, events
 from dialerd.store.db import Store
 from dialerd.store.migrate import migrate
 from dialerd.store.records import CallStep, EventDraft, EventKind, Originating
@@ -38,7 +38,7 @@ async def test_a_contact_that_comes_back_to_a_stopped_campaign_is_cancelled(tmp_
 
         await store.write(make)
         async with store.read() as conn:
-            [waiting], _ = await contacts.claim(conn, campaign.id, now, 1, frozenset())
+            [waiting], _ = await contact_due.claim(conn, campaign.id, now, 1, frozenset())
         call = Call("a", "one", 1, 2, 1, "main", "t", None, None, NUMBER, CallStatus.ORIGINATED, now)
         dialled = replace(waiting, status=ContactStatus.ORIGINATED, attempts=1)
         told = EventDraft(EventKind.ORIGINATED, 1, dialled.status.value, now, contact_id=2, call_id="a")

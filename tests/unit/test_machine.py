@@ -42,6 +42,7 @@ connected complete completed
 connected retry pending
 completed callback pending
 failed callback pending
+failed put_back pending
 """
 
 Rows = Mapping[tuple[str, str], str]

@@ -15,6 +15,7 @@ from dialerd.core.phone import (
     check_template,
     digits,
     format_dial,
+    formatted,
     national,
     normalise,
 )
@@ -205,3 +206,12 @@ def test_the_library_s_heavy_data_stays_out() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("style", "expected"), [("e164", "+12025550100"), ("number", "12025550100"), ("national", "2025550100")]
+)
+def test_a_caller_id_is_spelled_as_the_trunk_wants_it(style: str, expected: str) -> None:
+    assert formatted("+12025550100", style) == expected
+    with pytest.raises(ValueError, match=r"E\.164"):
+        formatted("2025550100", style)

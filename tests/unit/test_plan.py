@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dialerd.core.model import CampaignStatus
-from dialerd.core.plan import HORIZON, PATIENCE, CampaignView, Gate, Plan, PlannedCall, explain, plan
+from dialerd.core.plan import PATIENCE, plan
+from dialerd.core.rules import HORIZON, explain
+from dialerd.core.snapshot import CampaignView, Gate, Plan, PlannedCall
 from dialerd.core.throttle import Key, Level
 from tests.support.contacts import a_contact
 from tests.support.planning import GUARD, NOON, World, a_campaign, a_view, at, some_contacts
@@ -33,7 +35,8 @@ class TestRulesOfACampaign:
         plan = world.plan(view)
         (call,) = plan.calls
         assert (call.contact, call.trunk.id, call.send_at) == (view.contacts[0], "a", 0.0)
-        assert set(call.keys) == {A, MAIN, *(Key(Level.TENANT, "one"), Key(Level.CAMPAIGN, 1), Key(Level.AGENT, 1))}
+        own = (Key(Level.TENANT, "one"), Key(Level.CAMPAIGN, 1), Key(Level.AGENT, 1))
+        assert set(call.keys) == {A, MAIN, Key(Level.TRUNK_PACE, "a"), Key(Level.PBX_OWN, "main"), *own}
 
     def test_contacts_go_in_their_order(self) -> None:
         view = a_view(contacts=5)
@@ -337,6 +340,53 @@ class TestPatience:
             if ending is not None:
                 world.end(ending)
         pytest.fail("the campaign that needs both was never served")
+
+
+class TestIllTrunks:
+    def test_one_probe_goes_over_a_suspended_trunk_and_the_rest_over_the_next(self) -> None:
+        world, view = World(), a_view(contacts=10)
+        world.gates[A] = Gate(True, "suspended", probe=True)
+        calls = world.plan(view).calls
+        assert [(call.trunk.id, call.probe) for call in calls] == [("a", True)] + [("b", False)] * 9
+
+    def test_two_campaigns_send_one_probe_between_them(self) -> None:
+        world = World()
+        world.gates[A] = Gate(True, "suspended", probe=True)
+        views = [a_view(a_campaign(number, trunks=["a"]), contacts=5) for number in (1, 2)]
+        assert [call.probe for call in world.plan(*views).calls] == [True]
+
+    def test_a_probe_obeys_the_trunks_limits(self) -> None:
+        world, view = World(trunk_slots=0), a_view(a_campaign(trunks=["a"]), contacts=5)
+        world.gates[A] = Gate(True, "suspended", probe=True)
+        assert not world.plan(view).calls
+
+    def test_explain_does_not_call_a_probe_dialing(self) -> None:
+        world, view = World(), a_view(a_campaign(trunks=["a"]), contacts=5)
+        world.gates[A] = Gate(True, "trunk a is suspended", NOON, probe=True)
+        (told,) = [each for each in explain(world.snapshot(view), view, at(0)) if each.level == "trunk"]
+        assert (told.rule, told.holds, told.detail, told.until) == ("trunk_state", False, "trunk a is suspended", NOON)
+
+    def test_a_slowed_trunk_is_told_as_such_and_the_next_takes_over(self) -> None:
+        world, view = World(), a_view(contacts=10)
+        world.book.set(Key(Level.TRUNK_PACE, "a"), None, 2.0, GUARD)
+        assert trunks_of(world.plan(view)) == {"a": 1, "b": 9}
+        alone = a_view(a_campaign(2, trunks=["a"]), contacts=10)
+        world.place(world.plan(alone).calls)
+        (told,) = [each for each in explain(world.snapshot(alone), alone, at(0)) if each.level == "trunk"]
+        assert told.rule == "trunk_pace_rate"
+        assert told.detail == "trunk a is at its 2 calls per second, slowed after it answered that it is congested"
+        assert told.until is not None
+
+    def test_the_pbxs_own_ceilings_bind_and_are_told_as_such(self) -> None:
+        world, view = World(), a_view(contacts=10)
+        world.book.set(Key(Level.PBX_OWN, "main"), 3, None, GUARD)
+        planned = world.plan(view)
+        assert len(planned.calls) == 3
+        world.place(planned.calls)
+        told = [each for each in explain(world.snapshot(view), view, at(1)) if each.rule == "pbx_own_slots"]
+        assert {(each.level, each.detail) for each in told} == {
+            ("pbx", "3 of 3 calls of pbx main are in flight, which its own configuration sets")
+        }
 
 
 class TestOnceMore:

@@ -14,12 +14,13 @@ from dialerd.core.outcome import Outcome
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.journal import Journal
-from dialerd.dispatch.recovery import LISTING_LAG, ROUTINE, SECOND_LOOK, Recovery
+from dialerd.dispatch.recovery import CLOSED_SECONDS, LISTING_LAG, ROUTINE, SECOND_LOOK, Recovery
 from dialerd.pbx.driver import ChannelState, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
 from tests.support.contacts import a_contact
 from tests.support.records import an_originating
+from tests.support.trunks import Watched
 from tests.support.virtual import START, Virtual
 
 
@@ -66,6 +67,7 @@ class Bench:
             cast(Journal, Steps()),
             clock,
             metrics,
+            trunks=Watched(),
             on_end=self.ended.append,
             hang_up=lambda _: None,
             on_overdue=lambda _: self.recovery.doubt(),
@@ -127,6 +129,28 @@ def test_the_gate_opens_when_the_pbx_was_asked(virtual: Virtual, metrics: Metric
         bench.pbx.state = LinkState.CONNECTING
         bench.recovery.link_down()
         assert not bench.recovery.gate().open
+
+    play(virtual, metrics, scene)
+
+
+def test_a_pbx_that_takes_no_calls_is_tried_again_after_a_while_and_when_it_comes_back(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        bench.recovery.closed("it is full")
+        await bench.clock.sleep(CLOSED_SECONDS / 2)
+        bench.recovery.closed("it is still full")  # of calls that were on their way: the while is not begun anew
+        assert bench.recovery.gate().detail == "pbx main takes no calls: it is full"
+        woken = bench.woken
+        await bench.clock.sleep(CLOSED_SECONDS / 2 + 0.1)
+        assert (bench.recovery.gate().open, bench.woken) == (True, woken + 1)
+        bench.recovery.closed("it is shutting down")
+        bench.recovery.link_down()
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert bench.recovery.gate().open
 
     play(virtual, metrics, scene)
 

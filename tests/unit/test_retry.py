@@ -42,6 +42,7 @@ def settled(verdict: Verdict, before: Contact | None = None, *flags: str, **sett
         connected="connected" in flags,
         stopped="stopped" in flags,
         never_sent="never_sent" in flags,
+        spared="spared" in flags,
     )
 
 
@@ -208,3 +209,24 @@ def test_the_contacts_own_counts_are_left_alone() -> None:
     before = contact(busy=1)
     settled(BUSY, before)
     assert before.outcomes == {"busy": 1}
+
+
+INVALID = Verdict(Outcome.INVALID_NUMBER, Fault.TRUNK)
+
+
+@pytest.mark.parametrize("verdict", [INVALID, CONGESTION, NO_ANSWER])
+def test_a_call_over_an_ill_trunk_spends_nothing_and_is_due_at_once(verdict: Verdict) -> None:
+    before = contact(callee_tries=3, mishaps=19, busy=3)
+    after = settled(verdict, before, "spared", max_retries=3)
+    said = f"{verdict.outcome.value}: its trunk is ill, spends no attempt"
+    assert after == Settlement(ContactEvent.RETRY, ENDED, 3, 19, {"busy": 3}, said)
+
+
+def test_a_call_over_an_ill_trunk_is_final_once_the_campaign_has_ended() -> None:
+    after = settled(INVALID, None, "spared", "stopped")
+    assert (after.event, after.next_attempt_at) == (ContactEvent.FAIL, None)
+    assert (after.callee_tries, after.mishaps) == (0, 0)
+
+
+def test_an_answer_is_an_answer_whatever_the_trunk() -> None:
+    assert settled(ANSWERED, None, "spared", "connected").event is ContactEvent.COMPLETE

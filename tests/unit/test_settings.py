@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
-from dialerd.core.settings import DEFAULT_RETRY, CampaignSettings, RetryRule, known_zone
+from dialerd.core.settings import DEFAULT_RETRY, CampaignSettings, RetryRule
+from dialerd.core.zone_names import known_zone
 
 
 def refused(**settings: Any) -> list[tuple[tuple[int | str, ...], str]]:

@@ -71,6 +71,15 @@ class TestRate:
         rate.sent(0.6)
         assert rate.lawful() == pytest.approx(1.05)
 
+    def test_a_raised_limit_does_not_wait_as_before(self) -> None:
+        rate = Rate(0.1, GUARD)
+        rate.reserve(0.0)
+        assert rate.next_free == pytest.approx(10.0 + GUARD)
+        rate.limit(1)
+        assert rate.next_free == pytest.approx(1.0 + GUARD)
+        rate.limit(0.1)
+        assert rate.next_free == pytest.approx(1.0 + GUARD), "a lowered one binds from the next call on"
+
 
 class TestBook:
     def test_a_call_takes_and_frees_its_slot_at_each_holder(self) -> None:

@@ -16,17 +16,21 @@ from dialerd.clock import SystemClock
 from dialerd.core.model import Campaign, CampaignStatus, ContactStatus, Tenant
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.errors import Rejected
+from dialerd.dispatch.pace import MOST
 from dialerd.dispatch.requests import ImportReport, Upload
-from dialerd.dispatch.uploads import STEP, InvalidRows, Uploads
+from dialerd.dispatch.uploads import SMALL, InvalidRows, Uploads, _Step
 from dialerd.intake.rows import IntakeOptions
-from dialerd.store import campaigns, contacts, imports
+from dialerd.store import campaigns, contact_due, contact_list, contacts, imports
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.migrate import migrate
-from dialerd.store.schema import contact, contact_import, import_reject
+from dialerd.store.schema import contact, contact_import, contact_number, import_reject
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 
+STEP = SMALL // 2
+"""Contacts of an upload up to which it is inserted whole."""
+NOTHING = (0, 0, 0, 0)
 TENANT = Tenant("one", 10, 10, ("a",), default_region="US")
 
 
@@ -78,19 +82,19 @@ class Bench:
     async def visible(self) -> list[str]:
         """The numbers that the campaign shows."""
         async with self.store.read() as conn:
-            found = await contacts.page(conn, self.campaign_id, status=None, limit=100_000, offset=0)
+            found = await contact_list.page(conn, self.campaign_id, contact_list.Filter(), limit=100_000)
             stats = (await campaigns.stats(conn, [self.campaign_id]))[self.campaign_id]
         assert stats.total == stats.contacts[ContactStatus.PENDING] == len(found)
         return [each.phone_number for each in found]
 
-    async def rows(self) -> tuple[int, int, int]:
-        """How many contacts, uploads and rejected rows there are, visible or not."""
+    async def rows(self) -> tuple[int, ...]:
+        """How many contacts, numbers of contacts, uploads and rejected rows there are, visible or not."""
         async with self.store.read() as conn:
             counted = [
                 await conn.scalar(sa.select(sa.func.count()).select_from(table))
-                for table in (contact, contact_import, import_reject)
+                for table in (contact, contact_number, contact_import, import_reject)
             ]
-        return counted[0] or 0, counted[1] or 0, counted[2] or 0
+        return tuple(each or 0 for each in counted)
 
 
 def numbers(count: int, first: int = 0) -> list[str]:
@@ -127,7 +131,7 @@ async def test_every_size_keeps_its_rows_in_order(bench: Bench, count: int) -> N
     assert (report.added, report.duplicates, report.invalid) == (count, 0, 0)
     assert await bench.visible() == [row.partition(",")[0] for row in rows]
     assert bench.told == [bench.campaign_id]
-    assert await bench.rows() == (count, 1, 0)
+    assert await bench.rows() == (count, count, 1, 0)
 
 
 @pytest.mark.parametrize("count", [20, 3 * STEP])
@@ -160,21 +164,22 @@ async def test_nothing_shows_before_all_does_and_no_step_is_large(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    insert = contacts.insert
+    write = _Step.write
 
-    async def watched(tx: Tx, campaign_id: int, list_id: int, rows: Any) -> int:
-        seen.append((len(rows), len(await contacts.page(tx.conn, campaign_id, status=None, limit=10, offset=0))))
-        due, _ = await contacts.claim(tx.conn, campaign_id, tx.clock.wall(), 10, frozenset())
+    async def watched(self: _Step, tx: Tx, intake: Any) -> None:
+        shown = await contact_list.page(tx.conn, bench.campaign_id, contact_list.Filter(), limit=10)
+        seen.append((self.size, len(shown)))
+        due, _ = await contact_due.claim(tx.conn, bench.campaign_id, tx.clock.wall(), 10, frozenset())
         assert due == []
-        return await insert(tx, campaign_id, list_id, rows)
+        await write(self, tx, intake)
 
-    monkeypatch.setattr(contacts, "insert", watched)
-    await bench.add(bench.csv(*numbers(4 * STEP)))
-    assert sum(count for count, _ in seen) == 4 * STEP
-    assert max(count for count, _ in seen) <= STEP
+    monkeypatch.setattr(_Step, "write", watched)
+    await bench.add(bench.csv(*numbers(12 * STEP)))
+    assert sum(size for size, _ in seen) == 2 * 12 * STEP, "a row for each number, and one for each contact"
+    assert max(size for size, _ in seen) <= MOST
     assert {shown for _, shown in seen} == {0}
     async with bench.store.read() as conn:
-        due, _ = await contacts.claim(conn, bench.campaign_id, bench.clock.wall(), 10, frozenset())
+        due, _ = await contact_due.claim(conn, bench.campaign_id, bench.clock.wall(), 10, frozenset())
     assert len(due) == 10
 
 
@@ -185,7 +190,7 @@ async def test_reject_keeps_nothing(bench: Bench, good: int) -> None:
         await bench.add(Upload("csv", path=upload.path, on_invalid="reject"))
     assert refused.value.code == "invalid_request"
     assert [each.value for each in refused.value.rows] == ["bad", "worse"]
-    assert await bench.rows() == (0, 0, 0)
+    assert await bench.rows() == NOTHING
     assert bench.told == []
 
 
@@ -195,7 +200,7 @@ async def test_a_table_that_breaks_off_leaves_nothing(bench: Bench, good: int) -
         await bench.add(bench.csv(*numbers(good), "bad,x", '+12025550100,"open'))
     assert refused.value.code == "invalid_csv"
     assert refused.value.rows[0].row == good + 3
-    assert await bench.rows() == (0, 0, 0)
+    assert await bench.rows() == NOTHING
 
 
 async def test_items_of_json(bench: Bench) -> None:
@@ -210,34 +215,42 @@ async def test_items_of_json(bench: Bench) -> None:
 class Gate:
     """Holds an upload at one of its steps."""
 
+    steps: int = 1
+    """After which step."""
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
-    """Holds every upload once it has staged its first step."""
+    """Holds every upload once it has staged so many steps."""
     held = Gate()
     step: Callable[..., Awaitable[None]] = Uploads._step
 
-    async def holding(self: Uploads, intake: Any) -> None:
-        await step(self, intake)
-        held.reached.set()
-        await held.open.wait()
+    async def holding(self: Uploads, intake: Any, pace: Any) -> None:
+        await step(self, intake, pace)
+        held.steps -= 1
+        if held.steps <= 0:
+            held.reached.set()
+            await held.open.wait()
 
     monkeypatch.setattr(Uploads, "_step", holding)
     return held
 
 
-async def test_a_cancelled_upload_leaves_nothing(bench: Bench, gate: Gate) -> None:
+@pytest.mark.parametrize(("steps", "only_numbers"), [(1, True), (7, False)])
+async def test_a_cancelled_upload_leaves_nothing(bench: Bench, gate: Gate, steps: int, only_numbers: bool) -> None:
+    gate.steps = steps
     task = asyncio.create_task(bench.add(bench.csv(*numbers(5 * STEP))))
     await gate.reached.wait()
-    assert (await bench.rows())[0] == STEP
+    stored, taken, _, _ = await bench.rows()
+    assert (stored == 0) == only_numbers
+    assert taken >= STEP, "numbers are taken before the first contact is stored"
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     await bench.uploads.close()
-    assert await bench.rows() == (0, 0, 0)
+    assert await bench.rows() == NOTHING
     gate.open.set()
     assert (await bench.add(bench.csv(*numbers(2 * STEP)))).added == 2 * STEP
 
@@ -261,7 +274,7 @@ async def test_a_campaign_that_ends_meanwhile_takes_nothing(
         with pytest.raises(Rejected) as refused:
             await bench.add(bench.csv(*numbers(count), "bad,x"))
         assert refused.value.code == code
-        assert await bench.rows() == (0, 0, 0)
+        assert await bench.rows() == NOTHING
     with pytest.raises(Rejected) as refused:
         await bench.uploads.add(5, TENANT, bench.csv())
     assert refused.value.code == "campaign_not_found"
@@ -313,7 +326,7 @@ async def test_a_failing_store_leaves_nothing_once_it_works_again(
     with pytest.raises(StoreError):
         await bench.add(bench.csv(*numbers(2 * STEP), "bad,x"))
     assert failures == {"publish": 0, "remove": -1}
-    assert await bench.rows() == (0, 0, 0)
+    assert await bench.rows() == NOTHING
 
 
 async def test_one_upload_at_a_time_per_campaign(bench: Bench, gate: Gate) -> None:
@@ -375,13 +388,13 @@ async def test_clean_up_removes_what_a_restart_cut_short(bench: Bench) -> None:
     await bench.store.write(stage)
     assert await bench.rows() > before
     fresh = Uploads(bench.store, bench.clock, lambda _: IntakeOptions(), bench.metrics, bench.told.append)
-    await fresh.clean_up()
+    await fresh.clean_up(await fresh.leftovers())
     assert await bench.rows() == before
     assert len(await bench.visible()) == 600
     async with bench.store.read() as conn:
         assert await campaigns.standing(conn, hidden) is None
         assert await campaigns.standing(conn, deleted) == (CampaignStatus.CANCELLED, False)
-    await fresh.clean_up()
+    await fresh.clean_up(await fresh.leftovers())
     assert await bench.rows() == before
 
 

@@ -15,14 +15,14 @@ import aiohttp
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Limits
 from dialerd.api.routes import AnyRoute
-from dialerd.api.server import ApiServer, all_routes, build_app
+from dialerd.api.server import ApiServer, all_routes
 from dialerd.api.streams import Streams
 from dialerd.clock import SystemClock, show_id
 from dialerd.config import parse
 from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
 from dialerd.pbx.driver import Accepted, InDoubt, LinkLost, LinkState, LiveChannel, Originate, Refused, Sink
-from dialerd.service import Daemon
-from dialerd.store import contacts, keys
+from dialerd.service import Daemon, web_app
+from dialerd.store import contact_list, keys
 from dialerd.store.db import Store
 from dialerd.store.keys import Role
 from dialerd.store.migrate import migrate
@@ -200,7 +200,9 @@ class House:
         """Write a call for every pending contact of an active campaign to the journal, as the dispatcher does."""
         store = self.daemon.store
         async with store.read() as conn:
-            pending = await contacts.page(conn, campaign_id, status=ContactStatus.PENDING, limit=1000, offset=0)
+            pending = await contact_list.page(
+                conn, campaign_id, contact_list.Filter(status=ContactStatus.PENDING), limit=1000
+            )
         made = [self._call(each) for each in pending]
         steps = [
             Originating(
@@ -262,7 +264,7 @@ async def open_house(
     config = parse(TOML.format(store=path), {}, folder / "dialerd.toml", Path.read_text)
     daemon = Daemon(config, SystemClock(), Metrics(), None if dials else {"main": SilentDriver()})
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
-    server = ApiServer(build_app(api))
+    server = ApiServer(web_app(api))
     stop, up = asyncio.Event(), asyncio.Event()
 
     async def ready() -> None:

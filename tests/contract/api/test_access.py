@@ -150,7 +150,7 @@ async def test_every_route_wants_a_key_and_names_its_codes(house: House) -> None
 
 
 async def test_unknown_paths_and_wrong_methods(house: House) -> None:
-    for path in ("/nothing", "/campaigns/", "/~/", "/~/api/v2/campaigns"):
+    for path in ("/nothing", "/campaigns/", "/~/nothing", "/~/api/v2/campaigns"):
         assert (await house.ask("GET", path)).problem() == (404, "not_found")
     wrong = await house.ask("PUT", "/campaigns")
     assert wrong.problem() == (405, "method_not_allowed")

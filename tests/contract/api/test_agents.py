@@ -44,6 +44,10 @@ async def test_a_new_kind_needs_its_own_fields(house: House) -> None:
     half = await house.ask("PATCH", f"/agents/{agent_id}", key="admin", json={"kind": "queue"})
     assert half.problem() == (400, "invalid_request")
     assert half.fields() == ["queue"]
+    options = {"kind": "queue", "queue": "support,,,,20"}
+    assert (await house.ask("PATCH", f"/agents/{agent_id}", key="admin", json=options)).fields() == ["queue"]
+    of_callcenter = {"kind": "queue", "queue": "support@default"}
+    assert (await house.ask("PATCH", f"/agents/{agent_id}", key="admin", json=of_callcenter)).status == 200
     whole = await house.ask("PATCH", f"/agents/{agent_id}", key="admin", json={"kind": "queue", "queue": "support"})
     assert whole.json == {
         "id": agent_id,

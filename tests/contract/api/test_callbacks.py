@@ -11,7 +11,7 @@ import pytest
 from dialerd.clock import read_id
 from dialerd.core.model import CallStatus, Contact, ContactStatus
 from dialerd.core.outcome import Fault, Outcome
-from dialerd.store import contacts, events
+from dialerd.store import contact_list, contacts, events
 from dialerd.store.records import CallStep, EventKind
 from tests.contract.api.house import Answer, House
 
@@ -44,7 +44,7 @@ class Promises:
     async def stored(self) -> Contact:
         """The only contact, with what the API does not show."""
         async with self.house.daemon.store.read() as conn:
-            (found,) = await contacts.page(conn, self.number, status=None, limit=2, offset=0)
+            (found,) = await contact_list.page(conn, self.number, contact_list.Filter(), limit=2)
         return found
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dialerd.clock import read_id
-from dialerd.store import contacts, events
+from dialerd.store import contact_due, events
 from dialerd.store.records import EventKind
 from tests.contract.api.house import DEADLINE, House
 
@@ -295,7 +295,7 @@ class TestExplain:
     async def test_counts_whichever_side_is_smaller(
         self, house: House, monkeypatch: pytest.MonkeyPatch, quickly: int, waiting: int
     ) -> None:
-        monkeypatch.setattr(contacts, "_QUICKLY", quickly)
+        monkeypatch.setattr(contact_due, "_QUICKLY", quickly)
         numbers = [f"+1202555010{index}" for index in range(4)]
         campaign_id = await house.campaign(*numbers)
         due_at = (house.clock.wall() + timedelta(hours=1)).isoformat()

@@ -108,6 +108,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("visible", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -124,6 +125,7 @@ def upgrade() -> None:
         sa.Column("failed", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("cancelled", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("calls_placed", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("calls_withdrawn", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("calls_answered", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("talk_millis", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("outcome_answered", sa.BigInteger(), server_default="0", nullable=False),
@@ -162,9 +164,27 @@ def upgrade() -> None:
         sa.Column("outcomes", sa.Text(), nullable=False),
         sa.Column("last_outcome", sa.Text(), nullable=True),
         sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.Column("deferred", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "ix_contact_base",
+        "contact",
+        ["campaign_id", "list_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("list_id = 0"),
+        postgresql_where=sa.text("list_id = 0"),
+    )
+    op.create_index("ix_contact_campaign", "contact", ["campaign_id", "id"], unique=False)
+    op.create_index(
+        "ix_contact_deferred",
+        "contact",
+        ["campaign_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("deferred"),
+        postgresql_where=sa.text("deferred"),
     )
     op.create_index(
         "ix_contact_due",
@@ -174,7 +194,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("status = 'pending'"),
         postgresql_where=sa.text("status = 'pending'"),
     )
-    op.create_index("ix_contact_number", "contact", ["campaign_id", "phone_number"], unique=True)
+    op.create_index(
+        "ix_contact_outcome",
+        "contact",
+        ["campaign_id", "last_outcome", "status", "id"],
+        unique=False,
+        sqlite_where=sa.text("last_outcome IS NOT NULL"),
+        postgresql_where=sa.text("last_outcome IS NOT NULL"),
+    )
     op.create_index("ix_contact_status", "contact", ["campaign_id", "status", "id"], unique=False)
     op.create_table(
         "contact_import",
@@ -190,6 +217,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_import_campaign", "contact_import", ["campaign_id", "published_at"], unique=False)
+    op.create_table(
+        "contact_number",
+        sa.Column("campaign_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("phone_number", sa.Text(), nullable=False),
+        sa.Column("contact_id", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", "phone_number"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "contact_outcome",
+        sa.Column("campaign_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("contacts", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("campaign_id", "outcome", "status"),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "do_not_call",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -207,6 +251,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("phone_number", sa.Text(), nullable=True),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),

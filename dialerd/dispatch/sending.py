@@ -1,0 +1,238 @@
+"""The way of a planned call to the wire: its slots, its commit, the moment that every rate allows, and the order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import structlog
+
+from dialerd.clock import Clock, show_id
+from dialerd.core.model import Agent, AgentKind, Call, CallStatus, ContactStatus
+from dialerd.core.permit import number_rules
+from dialerd.core.phone import format_dial, formatted
+from dialerd.core.snapshot import PlannedCall
+from dialerd.core.throttle import Book
+from dialerd.core.variables import channel_variables
+from dialerd.core.zones import callee_zones
+from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.hopper import Hopper
+from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.tasks import Tasks
+from dialerd.pbx.driver import Accepted, InDoubt, LinkState, Originate, PbxDriver, Place, Refused
+from dialerd.store.errors import StoreError
+from dialerd.store.records import EventDraft, EventKind, Originating
+from dialerd.store.steps import day_of
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+_TIMER_RESOLUTION = 1e-6
+"""Seconds that a timer may fire early; the guard of a rate is ten thousand times that."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """A planned call on its way to the wire."""
+
+    live: LiveCall
+    planned: PlannedCall
+
+
+class Sender:
+    """Sends what the planner planned, each call once or not at all."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        metrics: Metrics,
+        drivers: Mapping[str, PbxDriver],
+        *,
+        calls: Calls,
+        hopper: Hopper,
+        book: Book,
+        tasks: Tasks,
+        setup_seconds: float,
+        objection: Callable[[LiveCall], str | None],
+        place_refused: Callable[[LiveCall, str], None],
+        closed: Callable[[str, str], None],
+        doubt: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._metrics = metrics
+        self._drivers = drivers
+        self._calls = calls
+        self._hopper = hopper
+        self._book = book
+        self._tasks = tasks
+        self._setup_seconds = setup_seconds
+        self._objection = objection
+        """Why a committed call must not go out after all; None: it may."""
+        self._place_refused = place_refused
+        self._closed = closed
+        """A PBX takes no calls at present, for this reason."""
+        self._doubt = doubt
+        self._wake = wake
+        self._placed: Counter[str] = Counter()
+        """Calls of each tenant today, as the journal counts them."""
+        self._today = ""
+
+    def count_day(self, placed: Mapping[str, int]) -> None:
+        """Take up what was placed today before this process began."""
+        self._today = day_of(self._clock.wall())
+        self._placed = Counter(placed)
+
+    def placed_today(self) -> Mapping[str, int]:
+        """Calls that each tenant has placed in this day (UTC)."""
+        today = day_of(self._clock.wall())
+        if today != self._today:
+            self._today = today
+            self._placed.clear()
+        return self._placed
+
+    def send(self, planned: Sequence[PlannedCall], at: datetime) -> None:
+        """Take the slots and the rates of planned calls, so that the next plan counts them, and send them."""
+        sending = []
+        for each in planned:
+            live = self._live(each, at)
+            self._placed[live.call.tenant] += 1
+            self._book.take(live.call.id, each.keys)
+            self._book.reserve(each.keys, each.send_at)
+            sending.append(_Sending(live, each))
+        self._tasks.spawn(self._launch(sending))
+
+    def _live(self, planned: PlannedCall, at: datetime) -> LiveCall:
+        contact = replace(
+            planned.contact,
+            status=ContactStatus.ORIGINATED,
+            attempts=planned.contact.attempts + 1,
+            next_attempt_at=None,
+            updated_at=at,
+        )
+        call = Call(
+            id=self._clock.uuid(),
+            tenant=planned.tenant.id,
+            campaign_id=planned.campaign.id,
+            contact_id=contact.id,
+            attempt=contact.attempts,
+            pbx=planned.trunk.pbx,
+            trunk=planned.trunk.id,
+            agent_id=planned.agent.id,
+            caller_id=planned.caller_id,
+            phone_number=contact.phone_number,
+            status=CallStatus.ORIGINATED,
+            originated_at=at,
+        )
+        settings = planned.campaign.settings
+        setup = settings.answer_timeout + self._setup_seconds
+        queue = planned.agent.kind is AgentKind.QUEUE
+        return LiveCall(call, contact, settings, setup, hands_over=queue, probe=planned.probe)
+
+    async def _launch(self, sending: Sequence[_Sending]) -> None:
+        """Commit calls to the journal; only then does each go its way to the wire."""
+        try:
+            claimed = await self._journal.originate([_originating(each) for each in sending])
+        except StoreError as error:
+            log.error("calls_not_committed", calls=len(sending), reason=str(error))
+            claimed = frozenset()
+        for each in sending:
+            self._hopper.done(each.live.call.campaign_id, each.live.contact.id)
+            if each.live.call.id in claimed:
+                self._calls.add(each.live)
+                self._tasks.spawn(self._send(each))
+            else:
+                # The contact was cancelled meanwhile, or the store fails: it is as if nothing had been planned.
+                self._book.release(each.live.call.id)
+                self._placed[each.live.call.tenant] -= 1
+        if len(claimed) < len(sending):
+            for campaign_id in {each.live.call.campaign_id for each in sending}:
+                self._hopper.stir(campaign_id)
+        self._wake()
+
+    async def _send(self, sending: _Sending) -> None:
+        """Wait for the moment that every limit allows, look once more, and send. Never sent twice."""
+        live, planned = sending.live, sending.planned
+        while True:
+            now = self._clock.mono()
+            moment = max(planned.send_at, self._book.lawful(planned.keys))
+            if moment - now < _TIMER_RESOLUTION:
+                break
+            await self._clock.sleep(moment - now)
+        if self._calls.get(live.call.id) is not live:
+            return  # settled while it waited
+        objection = self._objection(live)
+        if objection is not None:
+            self._calls.withdraw(live, objection)
+            return
+        self._book.sent(planned.keys, now)
+        self._metrics.dispatch_delay.observe(max(0.0, now - planned.send_at))
+        self._calls.sent(live)
+        answer = await self._drivers[live.call.pbx].originate(_order(planned, live))
+        self._receipt(live, answer)
+
+    def _receipt(self, live: LiveCall, answer: Accepted | Refused | InDoubt) -> None:
+        pbx = live.call.pbx
+        match answer:
+            case Accepted():
+                self._metrics.originates.labels(pbx, "accepted").inc()
+            case InDoubt(reason):
+                self._metrics.originates.labels(pbx, "in_doubt").inc()
+                log.warning("originate_in_doubt", call_id=live.call.id, pbx=pbx, reason=reason)
+                self._doubt(pbx)
+            case Refused(reason, verdict, place_refused, pbx_closed):
+                self._metrics.originates.labels(pbx, "refused").inc()
+                log.warning("originate_refused", call_id=live.call.id, pbx=pbx, reason=reason)
+                if pbx_closed:
+                    self._closed(pbx, reason)
+                if self._calls.get(live.call.id) is not live:
+                    return
+                if place_refused:
+                    # Nothing is wrong with the contact, and every next call of the campaign would be refused as well.
+                    self._calls.withdraw(live, reason)
+                    self._place_refused(live, reason)
+                elif pbx_closed or self._drivers[pbx].state is not LinkState.UP:
+                    self._calls.withdraw(live, reason)
+                else:
+                    self._calls.refuse(live, verdict, reason)
+
+
+def _originating(sending: _Sending) -> Originating:
+    call, contact = sending.live.call, sending.live.contact
+    event = EventDraft(
+        EventKind.ORIGINATED,
+        call.campaign_id,
+        contact.status.value,
+        call.originated_at,
+        contact_id=contact.id,
+        call_id=call.id,
+        phone_number=call.phone_number,
+    )
+    settings = sending.live.settings
+    zones = callee_zones(settings, contact) or ()
+    return Originating(call, contact, event, number_rules(sending.planned.tenant, settings, zones))
+
+
+def _order(planned: PlannedCall, live: LiveCall) -> Originate:
+    return Originate(
+        call_id=live.call.id,
+        dial=format_dial(planned.trunk.dial, live.call.phone_number),
+        caller_id=planned.caller_id and formatted(planned.caller_id, planned.trunk.caller_id_format),
+        place=_place(planned.agent),
+        setup_seconds=live.setup_seconds,
+        max_call_seconds=planned.campaign.settings.max_call_seconds,
+        variables=channel_variables(live.call, live.contact, planned.campaign.settings.variables, show_id=show_id),
+        hands_over=live.hands_over,
+    )
+
+
+def _place(agent: Agent) -> Place:
+    if agent.kind is AgentKind.QUEUE:
+        return Place(queue=agent.queue or "")
+    if agent.kind is AgentKind.APPLICATION:
+        return Place(application=agent.application, data=agent.data or "")
+    return Place(context=agent.context, exten=agent.exten, priority=agent.priority)

@@ -1,0 +1,46 @@
+"""Work that nobody waits for: started inside the dispatcher's task group, and ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from dialerd.telemetry.metrics import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Tasks:
+    """Starts such work, and keeps one piece's fault from the others."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._group: asyncio.TaskGroup | None = None
+        self._closed = False
+
+    def open(self, group: asyncio.TaskGroup) -> None:
+        """Start work in this group from now on."""
+        self._group = group
+
+    def close(self) -> None:
+        """Start nothing more: what comes now is dropped."""
+        self._closed = True
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a piece of work."""
+        if self._closed:
+            work.close()
+            return
+        assert self._group is not None, "the dispatcher does not run yet"
+        self._group.create_task(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """A fault in one call's handling is that call's: it is logged and counted, and recovery settles the call."""
+        try:
+            await work
+        except Exception:
+            log.exception("task_failed")
+            self._metrics.dropped.labels("task").inc()

@@ -1,0 +1,176 @@
+"""What one FreeSWITCH tells, through the daemon's own driver: login, limits, gateways, and the places of agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from dialerd.clock import Clock
+from dialerd.config import PbxConfig, TrunkConfig
+from dialerd.core.model import Agent, AgentKind
+from dialerd.doctor.findings import Finding, error, note, ok
+from dialerd.pbx.driver import LinkDown, LinkLost, LinkUp, PbxDriver, PbxEvent, Place, TrunkState
+from dialerd.pbx.esl_link import EslLink, EslSettings, LoginRefused
+from dialerd.pbx.esl_places import Places
+from dialerd.pbx.esl_thread import EslThread
+from dialerd.pbx.wire import WireError
+
+_LINK_SECONDS = 15.0
+_GATEWAY_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSwitchFacts:
+    """Everything that was told."""
+
+    down: str | None = None
+    """Why there is no link."""
+    refused: bool = False
+    """FreeSWITCH answers, and denies the login."""
+    up: LinkUp | None = None
+    trunks: Mapping[str, TrunkState] = field(default_factory=dict)
+    places: Mapping[int, str | None] = field(default_factory=dict)
+    """By agent: why its place is refused; None: it is known. An agent that is missing could not be asked for."""
+
+
+async def examine(driver: PbxDriver, trunks: Mapping[str, TrunkConfig]) -> FreeSwitchFacts:
+    """Let the driver connect, and listen to what it tells. Nothing is dialled."""
+    first: asyncio.Future[LinkUp | LinkDown] = asyncio.get_running_loop().create_future()
+    told: dict[str, TrunkState] = {}
+    complete = asyncio.Event()
+    # A trunk without a gateway is never told of.
+    expected = {name for name, trunk in trunks.items() if trunk.dial.startswith("sofia/gateway/")}
+
+    def hear(event: PbxEvent) -> None:
+        if isinstance(event, LinkUp | LinkDown) and not first.done():
+            first.set_result(event)
+        elif isinstance(event, TrunkState):
+            told[event.trunk] = event
+        if expected <= told.keys():
+            complete.set()
+
+    await driver.start(hear)
+    try:
+        async with asyncio.timeout(_LINK_SECONDS):
+            link = await first
+        if isinstance(link, LinkDown):
+            return FreeSwitchFacts(down=link.reason, refused=link.refused)
+        try:
+            async with asyncio.timeout(_GATEWAY_SECONDS if expected else 0):
+                await complete.wait()
+        except TimeoutError:
+            pass  # those that were not told of are notes
+        return FreeSwitchFacts(up=link, trunks=dict(told))
+    except TimeoutError:
+        return FreeSwitchFacts(down=driver.reason or f"no answer within {_LINK_SECONDS:g} s")
+    finally:
+        await driver.stop()
+
+
+async def ask_places(settings: EslSettings, agents: tuple[Agent, ...], clock: Clock) -> dict[int, str | None]:
+    """Ask for the context or the application of each agent, as the driver does before a call."""
+    thread, places, found = EslThread("doctor"), Places(clock), dict[int, str | None]()
+    thread.start()
+    link: EslLink | None = None
+    try:
+        link = await EslLink.connect(thread, settings, lambda _: None)
+        ask = partial(link.ask, deadline=settings.action_deadline)
+        for agent in agents:
+            found[agent.id] = await places.refusal(_place_of(agent), ask)
+    except (LinkLost, LoginRefused, WireError, TimeoutError):
+        pass  # those that were not asked for are missing, and said to be
+    finally:
+        if link is not None:
+            link.drop("closed by us")
+        await thread.stop()
+    return found
+
+
+def _place_of(agent: Agent) -> Place:
+    if agent.kind is AgentKind.DIALPLAN:
+        return Place(context=agent.context, exten=agent.exten, priority=agent.priority)
+    if agent.kind is AgentKind.QUEUE:
+        return Place(queue=agent.queue)
+    return Place(application=agent.application)
+
+
+def check(
+    name: str,
+    pbx: PbxConfig,
+    trunks: Mapping[str, TrunkConfig],
+    agents: tuple[Agent, ...],
+    facts: FreeSwitchFacts,
+) -> Iterator[Finding]:
+    """Tell all that is wrong with it. Pure."""
+    if facts.up is None:
+        yield _down(name, pbx, facts)
+        return
+    yield ok(f"pbx.{name}.login", f"FreeSWITCH {facts.up.version} answers at {pbx.host}:{pbx.link_port}, logged in")
+    if facts.up.max_channels is not None and facts.up.max_channels < pbx.max_channels:
+        yield error(
+            f"pbx.{name}.max_sessions",
+            f"FreeSWITCH takes {facts.up.max_channels} sessions, and [pbx.{name}] max_channels says {pbx.max_channels}",
+            f'switch.conf.xml <param name="max-sessions" value="{pbx.max_channels}"/>, '
+            f"or dialerd.toml [pbx.{name}] max_channels = {facts.up.max_channels}",
+        )
+    else:
+        yield ok(f"pbx.{name}.max_sessions", f"FreeSWITCH takes {facts.up.max_channels or 'any number of'} sessions")
+    rate = facts.up.max_calls_per_second
+    if rate is not None and rate < pbx.max_calls_per_second:
+        yield error(
+            f"pbx.{name}.sessions_per_second",
+            f"FreeSWITCH takes {rate:g} new sessions a second, and [pbx.{name}] max_calls_per_second says "
+            f"{pbx.max_calls_per_second:g}",
+            f'switch.conf.xml <param name="sessions-per-second" value="{pbx.max_calls_per_second:g}"/>, '
+            f"or dialerd.toml [pbx.{name}] max_calls_per_second = {rate:g}",
+        )
+    else:
+        yield ok(f"pbx.{name}.sessions_per_second", f"FreeSWITCH takes {rate or 'any number of'} new sessions a second")
+    for trunk_name, trunk in trunks.items():
+        yield _trunk(trunk_name, trunk, facts.trunks.get(trunk_name))
+    for agent in agents:
+        yield _place(name, agent, facts)
+
+
+def _down(name: str, pbx: PbxConfig, facts: FreeSwitchFacts) -> Finding:
+    reason = facts.down or "no link"
+    if facts.refused:
+        return error(
+            f"pbx.{name}.login",
+            f"the login is refused: {reason}",
+            f"dialerd.toml [pbx.{name}] secret, which must be event_socket.conf.xml password; "
+            "its apply-inbound-acl must let this machine in",
+        )
+    return error(
+        f"pbx.{name}.link",
+        reason,
+        f"dialerd.toml [pbx.{name}] host, port; event_socket.conf.xml listen-ip, listen-port = {pbx.link_port}",
+    )
+
+
+def _trunk(name: str, trunk: TrunkConfig, state: TrunkState | None) -> Finding:
+    if state is None:
+        return note(f"trunk.{name}", f"{trunk.dial} names no gateway whose state FreeSWITCH tells")
+    if not state.up:
+        return error(
+            f"trunk.{name}",
+            state.reason,
+            f"dialerd.toml [trunk.{name}] dial = {trunk.dial!r}, or that gateway in FreeSWITCH's sip_profiles",
+        )
+    return ok(f"trunk.{name}", state.reason)
+
+
+def _place(name: str, agent: Agent, facts: FreeSwitchFacts) -> Finding:
+    check, whose = f"pbx.{name}.agent", f"agent {agent.name!r} of tenant {agent.tenant}"
+    if agent.id not in facts.places:
+        return note(check, f"{whose}: its place could not be asked for")
+    if (refusal := facts.places[agent.id]) is not None:
+        mend = {
+            AgentKind.DIALPLAN: f'dialplan/*.xml <context name="{agent.context}">',
+            AgentKind.QUEUE: "modules.conf.xml mod_callcenter",
+            AgentKind.APPLICATION: "the module of that application in modules.conf.xml",
+        }[agent.kind]
+        return error(check, f"{whose}: {refusal}, so its calls are refused", f"{mend}; or change the agent")
+    return ok(check, f"{whose}: {'the context' if agent.kind is AgentKind.DIALPLAN else 'the application'} is there")

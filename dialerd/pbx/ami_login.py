@@ -1,0 +1,68 @@
+"""What is asked of an Asterisk right behind the login: may we do what we must, how is it set, how are its trunks."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from dialerd.pbx import wire
+from dialerd.pbx.ami_stream import AmiMessage
+from dialerd.pbx.ami_trunks import AmiTrunks
+from dialerd.pbx.driver import LinkLost, TrunkState
+
+log = structlog.get_logger(__name__)
+
+SHUTTING_DOWN = "Asterisk is shutting down"
+_DENIED = "Permission denied"
+# Without a channel Originate and Hangup do nothing, but are refused for want of rights before that is looked at.
+_RIGHTS = {"reporting": "CoreSettings", "originate": "Originate", "call": "Hangup"}
+_LISTINGS = ("DeviceStateList", "PJSIPShowRegistrationsOutbound")
+
+
+class LoginRefused(Exception):
+    """Asterisk answers, and denies us the login or a right."""
+
+
+class Ask(Protocol):
+    """Sends an action and waits for its answer; raises LinkLost where none comes in time."""
+
+    def __call__(
+        self, headers: wire.Headers, what: str, each: Callable[[AmiMessage], None] | None = None
+    ) -> Awaitable[AmiMessage]: ...
+
+
+async def check_rights(ask: Ask) -> AmiMessage:
+    """Find out at once, not at the first call, whether the AMI user may do what it must; return CoreSettings.
+
+    Raises LoginRefused, LinkLost.
+    """
+    answers = {}
+    for right, action in _RIGHTS.items():
+        answers[right] = await ask([("Action", action)], action)
+        if answers[right].get("message") == _DENIED:
+            raise LoginRefused(f"the AMI user may not write class {right}, which {action} needs")
+        if answers[right].get("message") == SHUTTING_DOWN:
+            raise LinkLost(SHUTTING_DOWN)
+    return answers["reporting"]
+
+
+def max_calls(core: AmiMessage) -> int | None:
+    """Asterisk's own limit on calls (``maxcalls`` in asterisk.conf) by CoreSettings; 0 on the wire is none."""
+    told = core.get("coremaxcalls")
+    return int(told) or None if told.isascii() and told.isdigit() else None
+
+
+async def trunk_states(ask: Ask, trunks: AmiTrunks) -> list[TrunkState]:
+    """Ask how the trunks are; what the AMI user may not be told is not known, and not missed. Raises LinkLost."""
+    if trunks:
+        for listing in _LISTINGS:
+            answer = await ask([("Action", listing)], listing, lambda row: _take(trunks, row))
+            if answer.response != "Success":
+                log.info("trunk_states_not_told", action=listing, reason=answer.get("message"))
+    return trunks.known
+
+
+def _take(trunks: AmiTrunks, row: AmiMessage) -> None:
+    trunks.take(row)  # what is new is in what is known

@@ -1,0 +1,70 @@
+"""What FreeSWITCH's API commands answer → values. Pure: no socket, no clock.
+
+Source: ``status_function`` and ``show_function`` in mod_commands.c of FreeSWITCH.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from dialerd.pbx.driver import ChannelState, LiveChannel
+
+_READY = re.compile(r"\(Version (?P<version>[^\s)]+)[^)]*\) is (?P<not>not )?ready")
+_RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
+_SESSIONS = re.compile(r"^(\d+) session\(s\) max", re.MULTILINE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UP = frozenset({"ACTIVE", "HELD", "UNHELD"})
+_RINGING = frozenset({"RINGING", "EARLY", "RING_WAIT"})
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The answer to ``status``, as far as it matters to us."""
+
+    version: str
+    ready: bool
+    max_sessions: int | None
+    calls_per_second: float | None
+    """One less than its sessions-per-second: at 30 it lets 29 pass, and refuses the next."""
+
+
+def read_status(answer: str) -> Status | None:
+    """Read the answer to ``status``; None where it is something else."""
+    ready = _READY.search(answer)
+    if ready is None:
+        return None
+    sessions, rate = _SESSIONS.search(answer), _RATE.search(answer)
+    return Status(
+        ready["version"],
+        ready["not"] is None,
+        int(sessions[1]) if sessions else None,
+        max(1.0, float(rate[1]) - 1) if rate else None,
+    )
+
+
+def read_channels(answer: str, now: float) -> dict[str, LiveChannel]:
+    """Read the answer to ``show channels as json``: the channels that bear our mark, by call id.
+
+    Our mark is ``presence_data`` equal to the channel's own id. ``now`` is the time in seconds since 1970. Raises
+    ValueError where the answer is no list of channels.
+    """
+    listing = json.loads(answer)
+    rows = listing.get("rows", []) if isinstance(listing, dict) and "row_count" in listing else [None]
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("no list of channels")
+    found = {}
+    for row in rows:
+        call_id = str(row.get("uuid", ""))
+        if row.get("presence_data") == call_id and _UUID.fullmatch(call_id) and row.get("callstate") != "HANGUP":
+            made = str(row.get("created_epoch", ""))
+            seconds = max(0.0, now - int(made)) if made.isascii() and made.isdigit() else 0.0
+            found[call_id] = LiveChannel(call_id, _state(str(row.get("callstate", ""))), seconds)
+    return found
+
+
+def _state(callstate: str) -> ChannelState:
+    if callstate in _UP:
+        return ChannelState.UP
+    return ChannelState.RINGING if callstate in _RINGING else ChannelState.DIALLING

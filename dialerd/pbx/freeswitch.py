@@ -1,0 +1,400 @@
+"""The driver for FreeSWITCH: keeps one event socket link, sends orders over it and tells what becomes of the calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import structlog
+
+from dialerd.clock import Clock
+from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.pbx import wire
+from dialerd.pbx.driver import (
+    Accepted,
+    CallEvent,
+    Dialling,
+    InDoubt,
+    LinkDown,
+    LinkLost,
+    LinkState,
+    LinkUp,
+    LiveChannel,
+    Originate,
+    PbxEvent,
+    Refused,
+    Sink,
+)
+from dialerd.pbx.esl_events import EVENTS, EslCalls, job_id
+from dialerd.pbx.esl_gateways import GATEWAY_EVENT, Gateways, GatewayState, read_gateway, read_gateway_event
+from dialerd.pbx.esl_link import EslLink, EslSettings, LoginRefused, NotSent
+from dialerd.pbx.esl_places import Places
+from dialerd.pbx.esl_status import read_channels, read_status
+from dialerd.pbx.esl_stream import EslEvent, EslFrame
+from dialerd.pbx.esl_thread import EslThread
+
+log = structlog.get_logger(__name__)
+
+_BRIDGE = "CHANNEL_BRIDGE"
+"""Asked for only once there is a queue: others' bridges are most of what a busy PBX tells."""
+_NO_CHANNEL = "No such channel"
+_STEADY_SECONDS = 10.0
+"""A link that held this long starts its back-off afresh when it is lost."""
+_AT_ONCE = 200
+"""Questions about single channels that are sent together."""
+_DOUBT_SECONDS = 0.3
+"""From a failed job without a channel to the question whether there is one: events may come a little behind it."""
+
+
+class FreeSwitchDriver:
+    """A :class:`dialerd.pbx.driver.PbxDriver` for FreeSWITCH 1.10.
+
+    ``trunks``: the dial strings of the trunks on this PBX, by their ids. The state of the gateways they name is told.
+    """
+
+    def __init__(self, name: str, settings: EslSettings, clock: Clock, trunks: Mapping[str, str] | None = None) -> None:
+        self._name = name
+        self._settings = settings
+        self._clock = clock
+        self._log = log.bind(pbx=name)
+        self._state = LinkState.STOPPED
+        self._reason: str | None = "not started"
+        self._sink: Sink | None = None
+        self._thread: EslThread | None = None
+        self._link: EslLink | None = None
+        self._run_task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._calls = EslCalls()
+        self._hang_up_when_made: set[str] = set()
+        self._gateways = Gateways(trunks or {})
+        self._places = Places(clock)
+        self._wants_bridges = False
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def state(self) -> LinkState:
+        """The link's state now."""
+        return self._state
+
+    @property
+    def reason(self) -> str | None:
+        """Why the link is not up; None while it is up."""
+        return self._reason
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """What was lost, dropped or late since the start, by name."""
+        counts = Counter(self._counts)
+        if self._link is not None:
+            counts["garbage"] += self._link.garbage
+        if self._thread is not None:
+            counts["handler_errors"] += self._thread.errors
+        counts["events_late"] = self._calls.late
+        return dict(counts)
+
+    async def start(self, sink: Sink) -> None:
+        """Begin to connect, and return at once."""
+        if self._run_task is not None:
+            raise RuntimeError("the driver is started already")
+        self._sink = sink
+        self._state, self._reason = LinkState.CONNECTING, "connecting"
+        self._thread = EslThread(f"esl-{self._name}")
+        self._thread.start()
+        self._run_task = asyncio.create_task(self._run(self._thread), name="freeswitch-link")
+
+    async def stop(self) -> None:
+        """Close the link and end its thread; calls go on. No event comes after this returns."""
+        self._sink = None
+        tasks = [*self._tasks, *([self._run_task] if self._run_task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._run_task = None
+        if self._thread is not None:
+            await self._thread.stop()
+            self._counts["handler_errors"] += self._thread.errors
+        self._thread = None
+        self._state, self._reason = LinkState.STOPPED, "stopped"
+
+    async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
+        """Send one order, once, and wait for FreeSWITCH's receipt, at most ``action_deadline`` for each question."""
+        try:
+            command = wire.esl_originate(order, job_id(order.call_id))
+        except wire.WireError as error:
+            refused_place = error.field in wire.PLACE_FIELDS
+            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
+        try:
+            unknown = await self._prepare(order)
+        except LinkLost as error:
+            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX))
+        link = self._ready_link()
+        if link is None:
+            return Refused(f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
+        if unknown is not None:
+            return Refused(unknown, Verdict(Outcome.FAILED, Fault.PBX), place_refused=True)
+        if order.call_id in self._calls or self._calls.has_channel(order.call_id):
+            return Refused("this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))
+        self._calls.begin(order)
+        try:
+            answer = await link.ask(command, self._settings.action_deadline)
+        except NotSent as error:
+            self.forget(order.call_id)
+            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX))
+        except LinkLost as error:
+            return self._unanswered(order.call_id, str(error))
+        except TimeoutError:
+            return self._unanswered(order.call_id, f"no receipt within {self._settings.action_deadline:g} s")
+        if not answer.reply.startswith("+OK"):
+            self.forget(order.call_id)
+            return Refused(answer.reply.strip(), Verdict(Outcome.FAILED, Fault.PBX))
+        if answer.reply != f"+OK Job-UUID: {job_id(order.call_id)}":
+            link.drop("the PBX's answers are out of step")
+            return self._unanswered(order.call_id, "the receipt is another order's")
+        return Accepted()
+
+    async def hangup(self, call_id: str) -> bool:
+        """Ask FreeSWITCH to hang a call up, or as soon as its channel is made. Raises LinkLost."""
+        self._calls.asked(call_id)
+        command = wire.esl_api("uuid_kill", call_id)
+        for _ in range(2):
+            answer = await self._ask(command)
+            if answer.reply.startswith("+OK"):
+                return True
+            if _NO_CHANNEL not in answer.reply:
+                raise LinkLost(f"FreeSWITCH refused the hangup: {answer.reply.strip()}")
+            if call_id in self._calls and not self._calls.has_channel(call_id):
+                # FreeSWITCH took the order and has not made the channel yet. If it never will, that ends the call too.
+                self._hang_up_when_made.add(call_id)
+                return True
+            # It may have been made between the question and the answer: asked once more.
+        self._calls.asked(call_id, False)
+        return False
+
+    async def live(self) -> tuple[LiveChannel, ...]:
+        """List the live channels that bear our mark, and follow them. Raises LinkLost.
+
+        The listing lags behind by some tenths of a second, so what is new in it, and what is missing, is asked for.
+        """
+        listed: dict[str, LiveChannel] = {}
+        new: set[str] = set()
+        problem: list[str] = []
+
+        def each(frame: EslFrame) -> None:
+            try:
+                listed.update(read_channels(frame.reply, self._clock.wall().timestamp()))
+            except ValueError:
+                problem.append(frame.reply.strip().partition("\n")[0][:200])
+            new.update(call_id for call_id in listed if call_id not in self._calls)
+            # Now, not when the caller goes on: its end may come right behind it.
+            for channel in listed.values():
+                self._calls.adopt(channel)
+
+        link = self._link
+        await self._ask(wire.esl_api("show", "channels", "as", "json"), each)
+        if problem:
+            raise LinkLost(f"FreeSWITCH refused to list its channels: {problem[0]}")
+        if listed:
+            # Perhaps placed by a process before us, perhaps waiting in a queue.
+            await self._want_bridges()
+        doubtful = [call for call in self._calls.followed() if call.call_id in new or call.call_id not in listed]
+        for start in range(0, len(doubtful), _AT_ONCE):
+            asked = doubtful[start : start + _AT_ONCE]
+            answers = await asyncio.gather(*(self._exists(channel.call_id) for channel in asked))
+            for channel, exists in zip(asked, answers, strict=True):
+                if exists:
+                    listed.setdefault(channel.call_id, channel)
+                elif listed.pop(channel.call_id, None) is not None:
+                    self.forget(channel.call_id)
+        if link is not self._link:
+            raise LinkLost("the link was lost behind the listing")
+        self._calls.keep(listed)
+        return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
+
+    def forget(self, call_id: str) -> None:
+        """Drop what is remembered of a call that was settled without an Ended."""
+        self._calls.forget(call_id)
+        self._hang_up_when_made.discard(call_id)
+
+    async def _prepare(self, order: Originate) -> str | None:
+        """See to it that the answered call can be placed; return why not. Raises LinkLost: then nothing was sent."""
+        if order.hands_over:
+            await self._want_bridges()
+        return await self._places.refusal(order.place, self._ask)
+
+    async def _want_bridges(self) -> None:
+        if not self._wants_bridges:
+            await self._ask(wire.esl_subscribe([_BRIDGE]))
+            self._wants_bridges = True
+
+    def _unanswered(self, call_id: str, reason: str) -> Accepted | InDoubt:
+        if self._calls.has_channel(call_id):
+            return Accepted()  # the receipt is lost, but the call was seen
+        self._counts["originates_in_doubt"] += 1
+        return InDoubt(reason)
+
+    # The link.
+
+    async def _run(self, thread: EslThread) -> None:
+        """Connect again and again, until stopped."""
+        failures = 0
+        while True:
+            was_up, refused = None, False
+            try:
+                link = await self._connect(thread)
+                was_up = self._clock.mono()
+                reason = await self._serve(link)
+            except (LinkLost, TimeoutError) as error:
+                reason = str(error) or "no answer in time"
+            except (LoginRefused, wire.WireError) as error:
+                reason, refused = str(error), True
+            except Exception as error:
+                self._log.exception("esl_session_failed")
+                self._counts["sessions_failed"] += 1
+                reason = f"fault in the driver: {type(error).__name__}"
+            finally:
+                self._close_link()
+            if was_up is not None and self._clock.mono() - was_up >= _STEADY_SECONDS:
+                failures = 0
+            self._down(reason, refused)
+            pause = self._settings.backoff(failures, self._clock.chance())
+            await self._clock.sleep(self._settings.refused_retry if refused else pause)
+            failures += 1
+
+    async def _connect(self, thread: EslThread) -> EslLink:
+        """Connect, log in and subscribe; then tell LinkUp, and the gateways' states."""
+        self._counts["connects"] += 1
+        self._link = link = await EslLink.connect(thread, self._settings, self._hear)
+        events = [event for event in EVENTS if event != _BRIDGE or self._wants_bridges]
+        answer = await self._must(link, wire.esl_subscribe([*events, "CUSTOM", GATEWAY_EVENT]))
+        if not answer.reply.startswith("+OK"):
+            raise LoginRefused(f"FreeSWITCH refuses the events we need: {answer.reply.strip()}")
+        answer = await self._must(link, wire.esl_api("status"))
+        if (status := read_status(answer.reply)) is None:
+            raise LoginRefused(f"FreeSWITCH refuses to tell its status: {answer.reply.strip()[:200]}")
+        if not status.ready:
+            raise LinkLost("FreeSWITCH takes no new calls: it starts, is paused, or shuts down")
+        self._state, self._reason = LinkState.UP, None
+        self._log.info("pbx_link_up", version=status.version)
+        self._tell(LinkUp(status.version, status.max_sessions, status.calls_per_second))
+        await self._ask_gateways(link)
+        return link
+
+    async def _serve(self, link: EslLink) -> str:
+        """Watch the link until it is lost; return why."""
+        while not link.lost.done():
+            await asyncio.wait({link.lost}, timeout=self._settings.ping_every)
+            if link.lost.done():
+                break
+            try:
+                await link.ask(wire.esl_api("status"), self._settings.ping_deadline)
+                await self._ask_gateways(link)
+            except TimeoutError:
+                self._counts["pings_missed"] += 1
+            except LinkLost:
+                break
+        return link.lost.result()
+
+    async def _must(
+        self, link: EslLink, command: wire.EslCommand, each: Callable[[EslFrame], object] | None = None
+    ) -> EslFrame:
+        try:
+            return await link.ask(command, self._settings.action_deadline, each)
+        except TimeoutError as error:
+            raise LinkLost(f"no answer within {self._settings.action_deadline:g} s") from error
+
+    def _close_link(self) -> None:
+        link, self._link = self._link, None
+        self._gateways.forget()
+        self._places.forget()
+        if link is not None:
+            link.drop("closed by us")
+            self._counts["garbage"] += link.garbage
+            self._calls.link_lost()
+
+    def _down(self, reason: str, refused: bool) -> None:
+        self._state = LinkState.REFUSED if refused else LinkState.CONNECTING
+        if reason == self._reason:
+            return
+        self._reason = reason
+        self._log.warning("pbx_link_down", reason=reason, refused=refused)
+        self._tell(LinkDown(reason, refused))
+
+    def _ready_link(self) -> EslLink | None:
+        link = self._link
+        return link if link is not None and self._state is LinkState.UP and not link.closed else None
+
+    async def _ask(self, command: wire.EslCommand, each: Callable[[EslFrame], object] | None = None) -> EslFrame:
+        link = self._ready_link()
+        if link is None:
+            raise LinkLost(f"no link to the PBX: {self._reason}")
+        return await self._must(link, command, each)
+
+    # What is heard.
+
+    def _hear(self, event: EslEvent) -> None:
+        gateway = read_gateway_event(event.headers)
+        if gateway is not None:
+            self._tell_gateway(gateway)
+            return
+        self._tell_calls(self._calls.hear(event.headers, event.body))
+        for call_id in self._calls.take_doubts():
+            self._spawn(self._settle(call_id))
+
+    async def _settle(self, call_id: str) -> None:
+        await self._clock.sleep(_DOUBT_SECONDS)
+        await self._exists(call_id)
+
+    async def _exists(self, call_id: str) -> bool:
+        """Ask whether a call's channel exists, and end the call whose job failed and that has none. Raises LinkLost."""
+        found: list[bool] = []
+
+        def each(frame: EslFrame) -> None:
+            found.append(frame.reply.strip() == "true")
+            self._tell_calls(self._calls.settle(call_id, found[0]))
+
+        await self._ask(wire.esl_api("uuid_exists", call_id), each)
+        return found == [True]
+
+    async def _ask_gateways(self, link: EslLink) -> None:
+        def each(name: str, answer: EslFrame) -> None:
+            self._tell_gateway(read_gateway(name, answer.reply))
+
+        for name in self._gateways.names:
+            # Told as it is read, in order with the events around it.
+            await self._must(link, wire.esl_api("sofia", "status", "gateway", name), partial(each, name))
+
+    def _tell_gateway(self, gateway: GatewayState) -> None:
+        if self._state is LinkState.UP:
+            for state in self._gateways.take(gateway):
+                self._tell(state)
+
+    def _tell_calls(self, events: Iterable[CallEvent]) -> None:
+        for event in events:
+            self._tell(event)
+            if event.call_id in self._hang_up_when_made:
+                self._hang_up_when_made.discard(event.call_id)
+                if isinstance(event, Dialling):
+                    self._spawn(self.hangup(event.call_id))
+
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except LinkLost as error:
+                self._log.warning("late_question_failed", reason=str(error))
+
+        task = asyncio.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self, event: PbxEvent) -> None:
+        if self._sink is None:
+            return
+        try:
+            self._sink(event)
+        except Exception:
+            self._counts["sink_errors"] += 1
+            self._log.exception("pbx_sink_failed", told=type(event).__name__)

@@ -1,0 +1,230 @@
+"""Every command against a served daemon: what it prints for people, what for programs, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import timedelta
+
+import pytest
+
+from dialerd.clock import SystemClock
+from tests.contract.client.conftest import CSV, Terminal, made
+
+DUE = (SystemClock().wall() + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:00Z")
+SHOWN_DUE = DUE.replace("T", " ")
+
+
+async def test_create_uploads_a_list_and_tells_what_became_of_it(terminal: Terminal) -> None:
+    await terminal.says("agents", "create", "desk", "--dialplan", "dialerd,answered,2", key="admin")
+    (terminal.home / "list.csv").write_text(CSV)
+    told = await terminal.says(
+        *("campaigns", "create", "--name", "Spring", "--agent", "desk"),
+        *("--setting", "concurrent_calls=3", "--setting", "calling_days=mon,tue"),
+        *("--setting", 'variables={"LANGUAGE": "en"}', "--contacts", str(terminal.home / "list.csv")),
+    )
+    lines = told.splitlines()
+    assert lines[0].startswith("campaign ")
+    assert lines[1] == "2 added, 1 duplicates, 1 invalid, 0 on the do-not-call list"
+    assert lines[2].startswith("  row 5: nonsense: ")
+    campaign = (await terminal.json("campaigns", "list"))["data"][0]
+    assert lines[0] == f"campaign {campaign['id']} is made, in draft"
+    assert campaign["settings"]["concurrent_calls"] == 3
+    assert campaign["settings"]["calling_days"] == ["mon", "tue"]
+    assert campaign["settings"]["variables"] == {"LANGUAGE": "en"}
+    assert campaign["agent_id"] == (await terminal.json("agents", "list"))["data"][0]["id"]
+
+
+async def test_create_reads_standard_input_and_may_reject_all(terminal: Terminal) -> None:
+    await terminal.says("agents", "create", "desk", "--queue", "sales", key="admin")
+    arguments = ("campaigns", "create", "--name", "c", "--agent", "desk", "--contacts", "-")
+    assert "2 added" in await terminal.says(*arguments, stdin=CSV)
+    refused = await terminal.run(*arguments, "--on-invalid", "reject", stdin=CSV)
+    assert refused.exit_code == 1
+    assert "row 5, phone_number: " in refused.stderr
+
+
+async def test_a_campaign_goes_through_its_states(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    for action, status in (("start", "active"), ("pause", "paused"), ("resume", "active"), ("stop", "cancelled")):
+        assert f"campaign {campaign} is {status}" in await terminal.says("campaigns", action, campaign)
+    refused = await terminal.run("campaigns", "start", campaign)
+    assert refused.exit_code == 1
+    assert refused.stderr == "dialerd: the campaign is cancelled (campaign_finished)\n"
+    assert refused.stdout == ""
+
+
+async def test_start_tells_what_keeps_a_campaign_silent(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    assert "warning: " in await terminal.says("campaigns", "start", campaign)
+
+
+async def test_stop_may_hang_up(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    await terminal.says("campaigns", "start", campaign)
+    assert (await terminal.json("campaigns", "stop", campaign, "--hangup"))["status"] == "cancelled"
+
+
+async def test_campaigns_are_listed_and_shown(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    head, row = (await terminal.says("campaigns", "list", "--status", "draft", "--agent", "desk")).splitlines()
+    assert head.split()[:4] == ["ID", "NAME", "STATUS", "TOTAL"]
+    assert row.split()[:5] == [campaign, "Spring", "draft", "2", "2"]
+    assert (await terminal.says("campaigns", "list", "-q", "Autumn")).splitlines()[1:] == []
+    shown = await terminal.says("campaigns", "show", campaign)
+    assert "name          Spring\n" in shown
+    assert "contacts      2 total, 2 pending, 0 originated" in shown
+    whole = await terminal.house.ask("GET", f"/campaigns/{campaign}")
+    assert await terminal.json("campaigns", "show", campaign) == whole.json
+
+
+async def test_explain_says_why_nothing_is_dialled(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    lines = (await terminal.says("campaigns", "explain", campaign)).splitlines()
+    told = (await terminal.house.ask("GET", f"/campaigns/{campaign}/explain")).json
+    assert lines[0] == told["summary"]
+    assert any(line.startswith("NO ") and "campaign" in line for line in lines)
+    assert await terminal.json("campaigns", "explain", campaign) == told
+
+
+async def test_contacts_are_listed_page_by_page_shown_and_added(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    head, row, rest = (await terminal.says("contacts", "list", campaign, "--limit", "1")).splitlines()
+    assert head.split()[:3] == ["ID", "NUMBER", "NAME"]
+    assert row.split()[1:4] == ["+12025550101", "Ann", "pending"]
+    assert rest.startswith("1 of 2 contacts; for what follows: --after ")
+    second = await terminal.says("contacts", "list", campaign, "--after", rest.split()[-1])
+    assert "+12025550102" in second
+    assert "+12025550101" not in second
+    assert (await terminal.json("contacts", "list", campaign, "-q", "+1202555010"))["total"] == 2
+    shown = await terminal.says("contacts", "show", campaign, row.split()[0])
+    assert "plan             gold\n" in shown
+    assert "no calls yet" in shown
+    added = await terminal.says("contacts", "add", campaign, "-", stdin="phone_number\n+12025550109\n")
+    assert added == "1 added, 0 duplicates, 0 invalid, 0 on the do-not-call list\n"
+
+
+async def test_what_a_contact_is_called_commands_no_terminal(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    await terminal.says("contacts", "add", campaign, "-", stdin="phone_number,first_name\n+12025550109,\u202eevil\n")
+    for command in (("contacts", "list", campaign), ("contacts", "list", campaign, "--json")):
+        said = await terminal.says(*command)
+        assert "evil" in said
+        assert "\u202e" not in said
+
+
+async def test_the_do_not_call_list(terminal: Terminal) -> None:
+    told = await terminal.says("dnc", "add", "+12025550101", "2025550102", "--note", "by letter", key="admin")
+    assert told == "2 added, 0 on the list already, 0 invalid\n"
+    listed = (await terminal.says("dnc", "list")).splitlines()
+    assert [line.split()[0] for line in listed] == ["NUMBER", "+12025550101", "+12025550102"]
+    assert listed[1].endswith("by letter")
+    told = await terminal.says("dnc", "remove", "+12025550101", key="admin")
+    assert told == "+12025550101 is off the list\n"
+    assert (await terminal.json("dnc", "list"))["total"] == 1
+    (terminal.home / "dnc.csv").write_text("phone_number,note\n+12025550107,asked\n+12025550102,\n")
+    told = await terminal.says("dnc", "import", str(terminal.home / "dnc.csv"), key="admin")
+    assert told == "1 added, 1 on the list already, 0 invalid\n"
+
+
+async def test_a_number_that_did_not_get_on_the_list_is_a_failure(terminal: Terminal) -> None:
+    result = await terminal.run("dnc", "add", "+12025550101", "nonsense", key="admin")
+    assert result.exit_code == 1
+    assert result.stdout.startswith("1 added, 0 on the list already, 1 invalid\n")
+    assert "1 of them are no numbers, and not on the list" in result.stderr
+
+
+async def test_callbacks(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    told = await terminal.says(
+        "callbacks", "create", campaign, "--number", "+12025550101", "--due", DUE, "--note", "Bob"
+    )
+    callback = told.split()[1].rstrip(":")
+    assert told == f"callback {callback}: +12025550101 at {SHOWN_DUE}\n"
+    listed = (await terminal.says("callbacks", "list", campaign)).splitlines()
+    assert listed[1].startswith(f"{callback}  {SHOWN_DUE}  +12025550101")
+    assert await terminal.says("callbacks", "cancel", campaign, callback) == f"callback {callback} is withdrawn\n"
+    assert (await terminal.json("callbacks", "list", campaign))["data"] == []
+    refused = await terminal.run("callbacks", "create", campaign, "--number", "+12025550101", "--due", "tomorrow")
+    assert refused.exit_code == 1
+    assert "due_at: " in refused.stderr
+
+
+async def test_keys(terminal: Terminal) -> None:
+    key = (await terminal.says("keys", "create", "--api", "--role", "viewer", "--name", "wall", key="admin")).strip()
+    row = next(line for line in (await terminal.says("keys", "list", key="admin")).splitlines() if "wall" in line)
+    assert row.split()[1:4] == ["one", "viewer", "wall"]
+    headers = {"Authorization": f"Bearer {key}"}
+    assert (await terminal.house.ask("GET", "/campaigns", key=None, headers=headers)).status == 200
+    await terminal.says("keys", "delete", row.split()[0], key="admin")
+    assert (await terminal.house.ask("GET", "/campaigns", key=None, headers=headers)).status == 401
+    refused = await terminal.run("keys", "create", "--url", terminal.house.base, "--role", "viewer", key="viewer")
+    assert (refused.exit_code, refused.stderr) == (1, "dialerd: the key's role does not allow this (forbidden)\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        (("--dialplan", "c,s,3"), "c,s,3"),
+        (("--queue", "sales"), "sales"),
+        (("--application", "Playback,hello"), "Playback,hello"),
+    ],
+)
+async def test_agents(terminal: Terminal, place: tuple[str, str], shown: str) -> None:
+    told = await terminal.says("agents", "create", "x", *place, "--max-calls", "4", key="admin")
+    assert told.endswith(f": {shown}\n")
+    row = (await terminal.says("agents", "list")).splitlines()[1].split()
+    assert (row[1], row[3:]) == ("x", [shown, "4"])
+    await terminal.says("agents", "delete", row[0], key="admin")
+    assert (await terminal.json("agents", "list"))["total"] == 0
+
+
+async def test_results_to_a_file_and_to_standard_output(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    said = await terminal.says("results", campaign)
+    rows = list(csv.DictReader(io.StringIO(said)))
+    assert [row["phone_number"] for row in rows] == ["+12025550101", "+12025550102"]
+    target = terminal.home / "results.csv"
+    done = await terminal.run("results", campaign, "-o", str(target))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert target.read_bytes().decode().splitlines() == said.splitlines()
+    refused = await terminal.run("results", "nobody", "-o", str(terminal.home / "none.csv"))
+    assert refused.exit_code == 1
+    assert refused.stderr == "dialerd: there is no such campaign (campaign_not_found)\n"
+    assert sorted(path.name for path in terminal.home.glob("*.csv")) == ["list.csv", "results.csv"]
+
+
+async def test_rejected_rows_are_had_by_the_command_that_create_names(terminal: Terminal) -> None:
+    await terminal.says("agents", "create", "desk", "--queue", "sales", key="admin")
+    rows = "".join(f"x{number}\n" for number in range(150))
+    told = await terminal.says(
+        *("campaigns", "create", "--name", "c", "--agent", "desk", "--contacts", "-"),
+        stdin=f"phone_number\n+12025550101\n{rows}",
+    )
+    command = told.splitlines()[-1].removeprefix("  all of them: dialerd ").split()
+    rejected = list(csv.DictReader(io.StringIO(await terminal.says(*command))))
+    assert len(rejected) == 150
+
+
+async def test_top_shows_a_tenants_trunks_and_campaigns(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    await terminal.says("campaigns", "start", campaign)
+    said = await terminal.says("top", "--once")
+    assert said.startswith("0.0 calls/s, 0 of 100 channels in use")
+    assert "1 active campaigns" in said.splitlines()[0]
+    row = next(line for line in said.splitlines() if line.startswith(campaign))
+    assert row.split()[1:3] == ["Spring", "0/7"]
+    assert any(line.startswith("a ") and "main" in line for line in said.splitlines())
+    assert "TENANT" not in said
+
+
+async def test_top_shows_a_system_key_all_trunks_and_tenants(terminal: Terminal) -> None:
+    said = await terminal.says("top", key="system")
+    lines = said.splitlines()
+    assert any(line.startswith("spare ") for line in lines)
+    assert next(line for line in lines if line.startswith("two ")).split()[:2] == ["two", "0/100"]
+    assert "CAMPAIGN" not in said
+    told = json.loads(await terminal.says("top", "--once", "--json", key="system"))
+    assert told["campaigns"] is None
+    assert {each["id"] for each in told["tenants"]["data"]} >= {"one", "two"}

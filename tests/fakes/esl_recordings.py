@@ -1,0 +1,76 @@
+"""The recorded conversations with a real FreeSWITCH, cut into events that can be told again with other ids."""
+
+from __future__ import annotations
+
+import functools
+
+from dialerd.pbx.esl_stream import EslStream, parse_event
+from tests.golden.esl_captures import Heard, Sent, conversation
+
+REFUSALS = {
+    403: "sip403_forbidden",
+    404: "sip404_unallocated",
+    408: "sip408_reqtimeout",
+    410: "sip410_gone",
+    480: "sip480_unavail",
+    484: "sip484_incomplete",
+    486: "sip486_busy",
+    488: "sip488_notacceptable",
+    500: "sip500_servererr",
+    502: "sip502_badgw",
+    503: "sip503_unavailable",
+    504: "sip504_gwtimeout",
+    600: "sip600_busyall",
+    603: "sip603_decline",
+    604: "sip604_nowhere",
+    607: "sip607_unwanted",
+}
+"""The recording of each final refusal."""
+
+
+@functools.cache
+def _events(recording: str) -> tuple[str, dict[str, bytes]]:
+    """The call's id in a recording, and its events by their names, the first of each."""
+    turns = conversation(recording)
+    found: dict[str, bytes] = {}
+    call_id = ""
+    stream = EslStream()
+    for turn in turns:
+        if isinstance(turn, Sent):
+            if turn.command.startswith("bgapi originate {origination_uuid="):
+                call_id = turn.command.removeprefix("bgapi originate {origination_uuid=")[:36]
+            continue
+        assert isinstance(turn, Heard)
+        for frame in stream.feed(turn.data):
+            if frame.content_type == "text/event-plain":
+                headers = parse_event(frame.body).headers
+                found.setdefault(headers["Event-Name"], frame.body)
+    assert call_id, f"no order in {recording}"
+    return call_id, found
+
+
+def event(recording: str, name: str, call_id: str) -> bytes:
+    """An event of a recording as the call with this id would have it: its id, its job's id and its mark are put in."""
+    recorded, events = _events(recording)
+    return (
+        events[name]
+        .replace(b"att-" + recorded[:8].encode(), call_id.encode())
+        .replace(recorded.encode(), call_id.encode())
+    )
+
+
+def bridge(call_id: str, other_id: str) -> bytes:
+    """A CHANNEL_BRIDGE, of which there is no recording: what an answered channel says, and who it was bridged to.
+
+    After switch_ivr_multi_threaded_bridge in switch_ivr_bridge.c, which mod_callcenter's bridge ends in.
+    """
+    answer = event("answer_far_hangup", "CHANNEL_ANSWER", call_id)
+    first, _, rest = answer.partition(b"\n")
+    assert first == b"Event-Name: CHANNEL_ANSWER"
+    legs = f"Bridge-A-Unique-ID: {call_id}\nBridge-B-Unique-ID: {other_id}\n".encode()
+    return b"Event-Name: CHANNEL_BRIDGE\n" + legs + rest
+
+
+def frame(body: bytes) -> bytes:
+    """Write an event as mod_event_socket does."""
+    return f"Content-Length: {len(body)}\nContent-Type: text/event-plain\n\n".encode() + body

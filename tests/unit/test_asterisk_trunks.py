@@ -1,0 +1,103 @@
+"""The Asterisk driver tells the state of its trunks and Asterisk's own ceiling, as far as its user may ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest_asyncio
+
+from dialerd.clock import SystemClock
+from dialerd.pbx.asterisk import AsteriskDriver
+from dialerd.pbx.driver import LinkUp, TrunkState
+from tests.fakes.ami_peer import Action, ami_peer, error, message, success
+from tests.support.asterisk_bench import PERMISSION_DENIED, QUICK, Bench
+
+TRUNKS = {"north": "PJSIP/{number}@north", "south": "PJSIP/{number}@south", "out": "Local/{number}@out"}
+
+
+class Pbx(Bench):
+    """A manager that knows two endpoints of ours, and one of somebody else's."""
+
+    states: dict[str, str]
+
+    def begin(self) -> None:
+        self.states = {"PJSIP/north": "NOT_INUSE", "PJSIP/south": "UNAVAILABLE", "PJSIP/phone": "UNAVAILABLE"}
+        self.peer.answers["DeviceStateList"] = self.listing
+        self.peer.answers["PJSIPShowRegistrationsOutbound"] = lambda action: error(action, PERMISSION_DENIED)
+        self.driver = AsteriskDriver("main", replace(QUICK, port=self.peer.port), SystemClock(seed=1), TRUNKS)
+
+    def listing(self, action: Action) -> bytes:
+        tag = f"ActionID: {action['ActionID']}"
+        rows = [
+            message("Event: DeviceStateChange", tag, f"Device: {device}", f"State: {state}")
+            for device, state in self.states.items()
+        ]
+        end = message("Event: DeviceStateListComplete", tag, "EventList: Complete", f"ListItems: {len(rows)}")
+        return success(action, "EventList: start") + b"".join(rows) + end
+
+    def states_told(self) -> list[tuple[str, bool]]:
+        return [(event.trunk, event.up) for event in self.told.events if isinstance(event, TrunkState)]
+
+
+@pytest_asyncio.fixture
+async def pbx() -> AsyncIterator[Pbx]:
+    async with ami_peer() as peer:
+        pbx = Pbx(peer)
+        pbx.begin()
+        yield pbx
+        await pbx.driver.stop()
+
+
+async def _told(pbx: Pbx, trunk: str, *, up: bool, after: int = 0) -> None:
+    await pbx.told.until(
+        lambda event: isinstance(event, TrunkState) and (event.trunk, event.up) == (trunk, up), after=after
+    )
+
+
+async def test_each_endpoint_is_told_behind_the_link(pbx: Pbx) -> None:
+    await pbx.up()
+    await _told(pbx, "south", up=False)
+    assert isinstance(pbx.told.events[0], LinkUp)
+    assert sorted(pbx.states_told()) == [("north", True), ("south", False)]
+
+
+async def test_a_change_is_told_once(pbx: Pbx) -> None:
+    await pbx.up()
+    await _told(pbx, "south", up=False)
+    mark = pbx.told.mark
+    for _ in range(2):
+        pbx.peer.send(message("Event: PeerStatus", "Peer: PJSIP/north", "PeerStatus: Unreachable"))
+    pbx.peer.send(message("Event: PeerStatus", "Peer: PJSIP/south", "PeerStatus: Reachable"))
+    await _told(pbx, "south", up=True, after=mark)
+    assert pbx.states_told()[2:] == [("north", False), ("south", True)]
+
+
+async def test_a_new_link_asks_anew(pbx: Pbx) -> None:
+    await pbx.up()
+    await _told(pbx, "south", up=False)
+    mark = pbx.told.mark
+    pbx.states["PJSIP/south"] = "NOT_INUSE"
+    pbx.peer.cut()
+    await _told(pbx, "south", up=True, after=mark)
+    await _told(pbx, "north", up=True, after=mark)
+
+
+async def test_what_the_user_may_not_ask_is_not_known(pbx: Pbx) -> None:
+    pbx.peer.answers["DeviceStateList"] = lambda action: error(action, PERMISSION_DENIED)
+    await pbx.up()
+    pbx.peer.send(message("Event: PeerStatus", "Peer: PJSIP/north", "PeerStatus: Unreachable"))
+    await _told(pbx, "north", up=False)
+    assert pbx.states_told() == [("north", False)]
+
+
+async def test_asterisks_own_ceiling_is_told(pbx: Pbx) -> None:
+    pbx.peer.answers["CoreSettings"] = lambda action: success(action, "AsteriskVersion: 22.10.0", "CoreMaxCalls: 120")
+    await pbx.up()
+    assert pbx.told.events[0] == LinkUp("22.10.0", max_channels=120)
+
+
+async def test_a_ceiling_of_zero_is_none(pbx: Pbx) -> None:
+    pbx.peer.answers["CoreSettings"] = lambda action: success(action, "AsteriskVersion: 22.10.0", "CoreMaxCalls: 0")
+    await pbx.up()
+    assert pbx.told.events[0] == LinkUp("22.10.0")

@@ -1,0 +1,365 @@
+"""The FreeSWITCH driver's orders and questions, against an event socket played from recordings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from dialerd.clock import SystemClock
+from dialerd.core.model import HungUpBy
+from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.pbx import esl_places
+from dialerd.pbx.driver import (
+    Accepted,
+    Answered,
+    ChannelState,
+    Dialling,
+    Ended,
+    HandedOver,
+    InDoubt,
+    LinkDown,
+    LinkLost,
+    LinkUp,
+    PbxEvent,
+    Place,
+    Refused,
+    Ringing,
+    TrunkState,
+)
+from tests.fakes import esl_recordings as recordings
+from tests.fakes.esl_peer import esl_peer, reply, response
+from tests.fakes.esl_syntax import read_originate
+from tests.support.freeswitch_bench import CALL, OTHER, Bench, an_order
+
+UNREACHABLE = Verdict(Outcome.UNREACHABLE, Fault.TRUNK)
+RINGS = "1202555010013"
+TRUNKS = {"a": "sofia/gateway/trunk/{number}", "b": "sofia/gateway/trunk/9{number}", "c": "loopback/{number}/out/XML"}
+
+
+@pytest_asyncio.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with esl_peer(SystemClock()) as peer:
+        bench = Bench(peer, TRUNKS)
+        yield bench
+        await bench.driver.stop()
+
+
+async def test_an_order_is_sent_once_with_the_calls_id_as_the_jobs(bench: Bench) -> None:
+    await bench.up()
+    assert await bench.driver.originate(an_order()) == Accepted()
+    line, job = bench.peer.orders()[0].split("\n")
+    assert job == f"Job-UUID: {CALL}"
+    read = read_originate(line.removeprefix("bgapi originate "))
+    assert (read.variables["origination_uuid"], read.variables["DIALERD_CALL_ID"]) == (CALL, CALL)
+    assert len(bench.peer.orders()) == 1
+
+
+async def test_a_call_through_a_loopback_channel(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order(dial="loopback/1202555010001/out/XML"))
+    ended = await bench.told.ended(CALL)
+    assert [type(event) for event in bench.told.of(CALL)] == [Dialling, Ringing, Answered, Ended]
+    assert ended.verdict.outcome is Outcome.ANSWERED
+
+
+async def test_an_order_that_cannot_be_written_is_refused_by_its_place(bench: Bench) -> None:
+    await bench.up()
+    bad_place = await bench.driver.originate(an_order(place=Place(context="a\r\nb", exten="1")))
+    bad_name = await bench.driver.originate(an_order(variables={"CONTACT_NAME": "a\nb"}))
+    assert isinstance(bad_place, Refused)
+    assert isinstance(bad_name, Refused)
+    assert (bad_place.place_refused, bad_name.place_refused) == (True, False)
+    assert bad_name.verdict.fault is Fault.DAEMON
+    assert bench.peer.orders() == []
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (Place(context="nowhere", exten="1"), "context 'nowhere'"),
+        (Place(application="nothing"), "application 'nothing'"),
+    ],
+)
+async def test_nobody_is_called_for_a_place_that_freeswitch_does_not_know(
+    bench: Bench, place: Place, words: str
+) -> None:
+    await bench.up()
+    refused = await bench.driver.originate(an_order(place=place))
+    assert isinstance(refused, Refused)
+    assert refused.place_refused
+    assert words in refused.reason
+    assert bench.peer.orders() == []
+
+
+async def test_a_place_that_is_known_is_not_asked_about_again_for_a_while(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def questions() -> int:
+        return sum(command.startswith("api xml_locate") for command in bench.peer.commands)
+
+    await bench.up()
+    await bench.driver.originate(an_order())
+    await bench.driver.originate(an_order(OTHER))
+    assert questions() == 1
+    monkeypatch.setattr(esl_places, "KNOWN_SECONDS", 0.0)
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    for number in range(2):
+        await bench.driver.originate(an_order(f"0198c0de-0000-7000-8000-00000000010{number}"))
+    assert questions() == 3, "asked again over a new link, and when the time is over"
+
+
+async def test_a_question_about_the_place_without_an_answer_sends_nothing(bench: Bench) -> None:
+    bench.settings(action_deadline=0.1)
+    await bench.up()
+    bench.peer.answers["api xml_locate"] = lambda _: None
+    assert isinstance(await bench.driver.originate(an_order()), Refused)
+    assert bench.peer.orders() == []
+
+
+async def test_a_refused_command_is_no_call(bench: Bench) -> None:
+    await bench.up()
+    bench.peer.answers["bgapi originate"] = lambda _: reply("-ERR permission denied")
+    refused = await bench.driver.originate(an_order())
+    assert refused == Refused("-ERR permission denied", Verdict(Outcome.FAILED, Fault.PBX))
+    del bench.peer.answers["bgapi originate"]
+    bench.peer.answers["bgapi originate"] = bench.peer._originate
+    assert await bench.driver.originate(an_order()) == Accepted(), "its id is free"
+
+
+async def test_without_a_receipt_a_call_that_was_seen_is_accepted(bench: Bench) -> None:
+    bench.settings(action_deadline=0.2)
+    await bench.up()
+    for call_id, seen in ((CALL, True), (OTHER, False)):
+        await bench.told.link(LinkUp, after=0 if seen else bench.told.mark)
+        bench.peer.answers["bgapi originate"] = lambda _: None
+        pending = asyncio.create_task(bench.driver.originate(an_order(call_id)))
+        await bench.peer.until(lambda call_id=call_id: any(call_id in order for order in bench.peer.orders()))  # type: ignore[misc]
+        if seen:
+            bench.peer.send(recordings.frame(recordings.event("sip486_busy", "CHANNEL_CREATE", call_id)))
+        assert isinstance(await pending, Accepted if seen else InDoubt)
+    assert bench.driver.counters["originates_in_doubt"] == 1
+
+
+async def test_a_job_that_failed_without_a_channel_ends_the_call_once_it_was_asked_for(bench: Bench) -> None:
+    await bench.up()
+    assert await bench.driver.originate(an_order(dial="sofia/gateway/dead/12025550100")) == Accepted()
+    ended = await bench.told.ended(CALL)
+    assert (ended.verdict, ended.channel) == (UNREACHABLE, False)
+    assert f"api uuid_exists {CALL}" in bench.peer.commands
+    assert bench.told.of(CALL) == [ended]
+
+
+async def test_a_job_that_failed_while_nobody_listened_proves_nothing(bench: Bench) -> None:
+    """Its channel may have come and gone while the link was away."""
+    await bench.up()
+    bench.peer.answers["bgapi originate"] = lambda _: reply(f"+OK Job-UUID: {CALL}", f"Job-UUID: {CALL}")
+    assert await bench.driver.originate(an_order()) == Accepted()
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    bench.peer.send(recordings.frame(recordings.event("gateway_unknown", "BACKGROUND_JOB", CALL)))
+    await bench.peer.until(lambda: f"api uuid_exists {CALL}" in bench.peer.commands)
+    assert await bench.driver.live() == ()
+    assert bench.told.of(CALL) == []
+
+
+async def test_a_hangup_before_the_channel_is_made_waits_for_it(bench: Bench) -> None:
+    await bench.up()
+    bench.peer.answers["bgapi originate"] = lambda _: reply(f"+OK Job-UUID: {CALL}", f"Job-UUID: {CALL}")
+    await bench.driver.originate(an_order(number=RINGS))
+    assert await bench.driver.hangup(CALL)
+    assert bench.peer.commands.count(f"api uuid_kill {CALL}") == 1
+    bench.peer._originate(bench.peer.orders()[0])
+    ended = await bench.told.ended(CALL)
+    assert ended.verdict.outcome is Outcome.CANCELLED
+    assert ended.hung_up_by is HungUpBy.DIALER
+    assert bench.peer.commands.count(f"api uuid_kill {CALL}") == 2
+
+
+async def test_a_channel_that_is_made_between_question_and_answer_is_asked_for_again(bench: Bench) -> None:
+    await bench.up()
+    real = bench.peer.answers["api uuid_kill"]
+
+    def too_early(line: str) -> bytes:
+        bench.peer.answers["api uuid_kill"] = real
+        bench.peer.send(recordings.frame(recordings.event("sip486_busy", "CHANNEL_CREATE", CALL)))
+        return response("-ERR No such channel!\n")
+
+    bench.peer.answers["api uuid_kill"] = too_early
+    await bench.driver.originate(an_order(number=RINGS))
+    assert await bench.driver.hangup(CALL)
+    assert (await bench.told.ended(CALL)).hung_up_by is HungUpBy.DIALER
+
+
+async def test_a_refused_hangup_is_no_missing_channel(bench: Bench) -> None:
+    await bench.up()
+    bench.peer.answers["api uuid_kill"] = lambda _: response("-ERR uuid_kill Command not found!\n")
+    with pytest.raises(LinkLost, match="refused the hangup"):
+        await bench.driver.hangup(CALL)
+
+
+async def test_a_call_that_the_listing_does_not_show_yet_is_asked_for(bench: Bench) -> None:
+    """``show channels`` lags behind; ``uuid_exists`` does not."""
+    await bench.up()
+    bench.peer.answers["api show"] = lambda line: (
+        response('{"row_count": 0}\n') if "channels" in line else bench.peer._show(line)
+    )
+    await bench.driver.originate(an_order())
+    await bench.told.heard(Answered, CALL)
+    assert [(each.call_id, each.state) for each in await bench.driver.live()] == [(CALL, ChannelState.UP)]
+    bench.peer.calls.crash()
+    assert await bench.driver.live() == ()
+
+
+async def test_a_call_that_the_listing_still_shows_after_its_end_is_not_live(bench: Bench) -> None:
+    await bench.up()
+    rows = [{"uuid": CALL, "presence_data": CALL, "callstate": "RINGING", "created_epoch": "1"}]
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": rows}))
+    assert await bench.driver.live() == ()
+    assert f"api uuid_exists {CALL}" in bench.peer.commands
+
+
+async def test_a_thousand_calls_are_found_again(bench: Bench) -> None:
+    await bench.up()
+    calls = {f"0198c0de-0000-7000-8000-{number:012d}" for number in range(1000)}
+    rows = [{"uuid": each, "presence_data": each, "callstate": "ACTIVE", "created_epoch": "1"} for each in calls]
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1000, "rows": rows}))
+    bench.peer.answers["api uuid_exists"] = lambda _: response("true")
+    assert {channel.call_id for channel in await bench.driver.live()} == calls
+    assert len(await bench.driver.live()) == 1000
+    assert sum(command.startswith("api uuid_exists") for command in bench.peer.commands) == 1000, "asked once each"
+
+
+@pytest.mark.parametrize(
+    "answer", ["-ERR SQL disabled, no data available!\n", "", "[]", '{"row_count": 1, "rows": [1]}']
+)
+async def test_a_listing_that_is_none_is_no_empty_one(bench: Bench, answer: str) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.answers["api show"] = lambda _: response(answer)
+    with pytest.raises(LinkLost, match="refused to list"):
+        await bench.driver.live()
+
+
+async def test_others_channels_are_none_of_ours(bench: Bench) -> None:
+    await bench.up()
+    rows = [
+        {"uuid": CALL, "presence_data": "", "callstate": "ACTIVE", "created_epoch": "1"},
+        {"uuid": OTHER, "presence_data": CALL, "callstate": "ACTIVE", "created_epoch": "1"},
+        {"uuid": "x", "presence_data": "x", "callstate": "ACTIVE", "created_epoch": "1"},
+    ]
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 3, "rows": rows}))
+    assert await bench.driver.live() == ()
+
+
+async def test_bridges_are_subscribed_to_once_a_queue_is_used(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    assert not any("CHANNEL_BRIDGE" in command for command in bench.peer.commands)
+    await bench.driver.originate(an_order(OTHER, place=Place(queue="sales@default"), hands_over=True))
+    await bench.told.heard(HandedOver, OTHER)
+    assert bench.peer.commands.count("event plain CHANNEL_BRIDGE") == 1
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    subscriptions = [command for command in bench.peer.commands if command.startswith("event")]
+    assert "CHANNEL_BRIDGE" in subscriptions[-1]
+
+
+async def test_gateways_are_told_after_the_link_and_at_each_change(bench: Bench) -> None:
+    await bench.up()
+    up = [TrunkState("a", True, "gateway trunk is UP (NOREG)"), TrunkState("b", True, "gateway trunk is UP (NOREG)")]
+    await bench.told.until(lambda event: event == up[1])
+    assert bench.told.events[1:] == up
+    bench.peer.gateway_state("trunk", "UP")
+    bench.peer.gateway_state("other", "DOWN")
+    bench.peer.gateway_state("trunk", "DOWN", phrase="Request%20Timeout")
+    down = TrunkState("b", False, "gateway trunk is DOWN (NOREG): Request Timeout")
+    await bench.told.until(lambda event: event == down)
+    assert bench.told.events[3:] == [TrunkState("a", False, down.reason), down]
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.until(lambda event: isinstance(event, TrunkState), after=mark)
+    assert not any(event.up for event in bench.told.events[mark:] if isinstance(event, TrunkState))
+
+
+async def test_a_gateways_change_that_no_event_told_is_found_by_the_next_ping(bench: Bench) -> None:
+    bench.settings(ping_every=0.02)
+    await bench.up()
+    await bench.told.until(lambda event: isinstance(event, TrunkState) and event.trunk == "b")
+    bench.peer.gateways["trunk"] = "DOWN"
+    await bench.told.until(lambda event: isinstance(event, TrunkState) and not event.up)
+    del bench.peer.gateways["trunk"]
+    mark = len(bench.peer.commands)
+    await bench.peer.until(lambda: bench.peer.commands[mark:].count("api sofia status gateway trunk") > 2)
+    assert sum(isinstance(event, TrunkState) for event in bench.told.events) == 4, "an unknown one is down, too"
+
+
+async def test_a_sink_that_raises_stops_nothing(bench: Bench) -> None:
+    def raising(event: PbxEvent) -> None:
+        bench.told(event)
+        if event == Dialling(CALL):
+            raise RuntimeError("the sink is at fault")
+
+    await bench.driver.start(raising)
+    await bench.told.link(LinkUp)
+    await bench.driver.originate(an_order(number="1202555010010"))
+    await bench.told.ended(CALL)
+    assert bench.driver.counters["sink_errors"] == 1
+    assert bench.downs() == []
+
+
+async def test_a_fault_of_the_drivers_own_costs_the_connection_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: object) -> None:
+        monkeypatch.undo()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dialerd.pbx.freeswitch.read_status", fails)
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkUp)
+    assert bench.downs() == [LinkDown("fault in the driver: ZeroDivisionError")]
+    assert bench.driver.counters["sessions_failed"] == 1
+
+
+@pytest.mark.slow
+async def test_five_thousand_events_a_second_are_all_followed(bench: Bench) -> None:
+    """Every recorded refusal, over and over, for three seconds; the event loop stays free meanwhile."""
+    bench.settings(ping_deadline=5.0)
+    await bench.up()
+    bench.peer.answers["bgapi originate"] = lambda line: reply(f"+OK Job-UUID: {line.partition('Job-UUID: ')[2]}")
+    names = sorted(recordings.REFUSALS.values())
+    clock = SystemClock()
+    calls = {f"0198c0de-0000-7000-8000-{number:012d}": names[number % len(names)] for number in range(5000)}
+    for start in range(0, len(calls), 500):
+        orders = [bench.driver.originate(an_order(call_id)) for call_id in list(calls)[start : start + 500]]
+        assert set(await asyncio.gather(*orders)) == {Accepted()}
+    frames = [
+        recordings.frame(recordings.event(name, event, call_id))
+        for call_id, name in calls.items()
+        for event in ("CHANNEL_CREATE", "CHANNEL_HANGUP_COMPLETE", "BACKGROUND_JOB")
+    ]
+    began = clock.mono()
+    late = 0.0
+    for start in range(0, len(frames), 500):
+        due = began + (start + 500) / 5000
+        bench.peer.send(b"".join(frames[start : start + 500]))
+        await clock.sleep(max(0.0, due - clock.mono()))
+        late = max(late, clock.mono() - due)
+    await bench.told.ended(list(calls)[-1])
+    ends = {event.call_id: event for event in bench.told.events if isinstance(event, Ended)}
+    assert ends.keys() == calls.keys()
+    assert bench.downs() == []
+    by_recording: dict[str, set[Verdict]] = {}
+    for call_id, name in calls.items():
+        by_recording.setdefault(name, set()).add(ends[call_id].verdict)
+    assert all(len(verdicts) == 1 for verdicts in by_recording.values())
+    assert by_recording["sip486_busy"] == {Verdict(Outcome.BUSY, Fault.CALLEE)}
+    assert late < 1.0, f"the event loop stood still for {late:.2f} s"
