@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dialerd.pbx import wire
 from dialerd.pbx.driver import Originate, Place
 from tests.fakes.esl_syntax import Misread, read_originate
+from tests.support.effort import examples
 
 CALL = "0198c0de-0000-7000-8000-000000000001"
 NASTY = st.lists(
@@ -54,7 +55,7 @@ def round_brackets(value: str) -> str:
 
 
 @given(st.dictionaries(NAMES, ONE_LINE.filter(bool), max_size=6))
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 def test_variables_stay_what_they_are_and_no_other_comes_up(variables: dict[str, str]) -> None:
     read = read_originate(argument_of(wire.esl_originate(an_order(variables=variables), CALL)))
     ours = {name: value for name, value in read.variables.items() if name.startswith("CONTACT_")}

@@ -307,6 +307,7 @@ def test_the_same_seed_gives_the_same_log(virtual: Virtual, tmp_path: Path) -> N
     assert first != other
 
 
+@pytest.mark.slow
 def test_a_drain_waits_for_the_calls_in_flight(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK)

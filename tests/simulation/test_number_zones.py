@@ -176,6 +176,7 @@ def test_a_contact_s_own_zone_decides_for_it(virtual: Virtual, tmp_path: Path) -
     virtual(main)
 
 
+@pytest.mark.slow
 def test_who_is_closed_hides_nobody_who_is_open(virtual: Virtual, tmp_path: Path) -> None:
     """Thousands where it is night, all more urgent than a few where it is day: those few are dialled soon."""
 

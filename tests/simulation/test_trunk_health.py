@@ -62,7 +62,7 @@ async def _nobody_paid(house: House, campaign: Campaign) -> None:
     await laws.hold(house, campaign.id)
 
 
-@pytest.mark.parametrize("behaviour", SICK)
+@pytest.mark.parametrize("behaviour", [*SICK[:2], pytest.param(SICK[2], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seed", seeds(2))
 def test_a_trunk_that_refuses_everything_is_suspended_and_the_other_carries_the_list(
     virtual: Virtual, tmp_path: Path, behaviour: Behaviour, seed: int
@@ -96,6 +96,7 @@ def test_a_trunk_that_refuses_everything_is_suspended_and_the_other_carries_the_
     virtual(main, seed=seed)
 
 
+@pytest.mark.slow
 def test_a_wrong_prefix_marks_no_number_as_invalid(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, WELL, Size(rate=20, channels=20))

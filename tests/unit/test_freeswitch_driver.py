@@ -58,6 +58,7 @@ async def test_an_order_is_sent_once_with_the_calls_id_as_the_jobs(bench: Bench)
     assert len(bench.peer.orders()) == 1
 
 
+@pytest.mark.slow
 async def test_a_call_through_a_loopback_channel(bench: Bench) -> None:
     await bench.up()
     await bench.driver.originate(an_order(dial="loopback/1202555010001/out/XML"))

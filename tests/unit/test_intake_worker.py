@@ -93,7 +93,7 @@ async def test_wide_rows_make_small_batches(tmp_path: Path) -> None:
     assert max(map(len, batches)) < 20
 
 
-@pytest.mark.parametrize("count", [3, LARGE])
+@pytest.mark.parametrize("count", [3, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_an_invalid_file_is_invalid_here_too(tmp_path: Path, count: int) -> None:
     path = spool(tmp_path / "list.csv", csv_rows(count) + '+12025550100,"Bob" x,\n')
     with pytest.raises(InvalidTable) as caught:
@@ -171,7 +171,7 @@ async def test_a_batch_has_a_deadline(tmp_path: Path) -> None:
     assert children() == {}
 
 
-@pytest.mark.parametrize("count", [10, LARGE])
+@pytest.mark.parametrize("count", [10, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_virtual_time_stands_still_meanwhile(tmp_path: Path, count: int) -> None:
     path = spool(tmp_path / "list.csv", csv_rows(count))
     loop = VirtualLoop()

@@ -18,6 +18,8 @@ import aiohttp
 import pytest
 import trustme
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 CONFIG = """

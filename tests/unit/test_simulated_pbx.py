@@ -111,6 +111,7 @@ def test_without_a_seed_the_clock_gives_one() -> None:
     assert run_virtual(1, main) != run_virtual(2, main)
 
 
+@pytest.mark.slow
 def test_outcomes_come_in_the_given_shares(virtual: Virtual) -> None:
     shares = {Behaviour.ANSWER: 6.0, Behaviour.BUSY: 3.0, Behaviour.CONGESTION: 1.0}
     counted = virtual(lambda clock: play(clock, replace(CALM, shares=shares), 1000))
