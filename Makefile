@@ -14,7 +14,7 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
 FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation
 
-# The stores of the fast tests lie in memory where they can: they are flushed to disk a thousand times a second.
+# The stores of all tests but the lab's lie in memory where they can: they are flushed to disk a thousand times a second.
 FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
 .DEFAULT_GOAL := help
@@ -46,7 +46,7 @@ fast-tests: $(DEV)
 	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@$(BIN)/pytest -q -n 2 -m "not lab and not freeswitch"
+	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 2 -m "not lab and not freeswitch"
 	@$(BIN)/pytest -m lab
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch

@@ -21,7 +21,7 @@ from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.tasks import Tasks
-from dialerd.pbx.driver import Accepted, InDoubt, LinkState, Originate, PbxDriver, Place, Refused
+from dialerd.pbx.driver import Accepted, InDoubt, Originate, PbxDriver, Place, Refused
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind, Originating
 from dialerd.store.steps import day_of
@@ -195,7 +195,7 @@ class Sender:
                     # Nothing is wrong with the contact, and every next call of the campaign would be refused as well.
                     self._calls.withdraw(live, reason)
                     self._place_refused(live, reason)
-                elif pbx_closed or self._drivers[pbx].state is not LinkState.UP:
+                elif pbx_closed:
                     self._calls.withdraw(live, reason)
                 else:
                     self._calls.refuse(live, verdict, reason)

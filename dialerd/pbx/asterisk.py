@@ -131,7 +131,9 @@ class AsteriskDriver:
         """Send one order, once, and wait for Asterisk's receipt, at most ``action_deadline``."""
         link = self._ready_link()
         if link is None:
-            return Refused(f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
+            return Refused(
+                f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True
+            )
         if order.call_id in self._calls or self._calls.has_channel(order.call_id):
             return Refused("this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))
         try:

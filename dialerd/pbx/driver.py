@@ -70,7 +70,7 @@ class Refused:
     place_refused: bool = False
     """The PBX does not know the place the answered call should go to (unknown context, extension, application)."""
     pbx_closed: bool = False
-    """The PBX takes no call of anybody at present: it is shutting down, say. Nothing was wrong with this one."""
+    """The PBX takes no call of anybody at present: it shuts down, or its link has just gone. This one was all right."""
 
 
 @dataclass(frozen=True, slots=True)

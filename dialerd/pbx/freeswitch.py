@@ -129,10 +129,12 @@ class FreeSwitchDriver:
         try:
             unknown = await self._prepare(order)
         except LinkLost as error:
-            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX))
+            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         link = self._ready_link()
         if link is None:
-            return Refused(f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
+            return Refused(
+                f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True
+            )
         if unknown is not None:
             return Refused(unknown, Verdict(Outcome.FAILED, Fault.PBX), place_refused=True)
         if order.call_id in self._calls or self._calls.has_channel(order.call_id):
@@ -142,7 +144,7 @@ class FreeSwitchDriver:
             answer = await link.ask(command, self._settings.action_deadline)
         except NotSent as error:
             self.forget(order.call_id)
-            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX))
+            return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         except LinkLost as error:
             return self._unanswered(order.call_id, str(error))
         except TimeoutError:

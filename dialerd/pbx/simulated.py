@@ -91,7 +91,7 @@ class SimulatedDriver:
     async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
         """Send one order and wait for its receipt."""
         if self._wire is None:
-            return Refused(f"not sent: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX))
+            return Refused(f"not sent: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         if order.call_id in self._calls or order.call_id in self._ended:
             self.sent_again += 1
             return Refused("not sent: this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))

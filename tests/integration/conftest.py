@@ -12,17 +12,28 @@ from tests.lab.lab import Lab
 from tests.lab.packages import SUITES, LabError, suite_of
 
 _CHOSEN = "LAB_ASTERISK"
+_NEWEST = next(iter(SUITES))
+_DIFFER = frozenset({"test_asterisk_conf", "test_local_dial", "test_outcomes", "test_queue", "test_restart"})
+"""Where the versions of Asterisk tell different things. The rest is about the daemon, and runs on the newest alone."""
 
 
-def _versions() -> list[str]:
-    """Both versions, or those that LAB_ASTERISK names (separated by commas)."""
+def _versions(module: str) -> list[str]:
+    """The versions that LAB_ASTERISK names (separated by commas); by default those that may matter to the module."""
     chosen = [version for version in os.environ.get(_CHOSEN, "").replace(" ", "").split(",") if version]
     for version in chosen:
         try:
             suite_of(version)
         except LabError as error:
             raise pytest.UsageError(f"{_CHOSEN}: {error}") from None
-    return chosen or list(SUITES)
+    return chosen or (list(SUITES) if module.rpartition(".")[2] in _DIFFER else [_NEWEST])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test on each version that may matter to it."""
+    if "running_lab" in metafunc.fixturenames:
+        versions = _versions(metafunc.module.__name__)
+        ids = [f"asterisk{version}" for version in versions]
+        metafunc.parametrize("running_lab", versions, indirect=True, ids=ids, scope="package")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("lab")
 
 
-@pytest.fixture(scope="package", params=_versions(), ids=lambda version: f"asterisk{version}")
+@pytest.fixture(scope="package")
 def running_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A lab that is up for all tests of this package; those of one version run before the next version comes up."""
     with Lab(request.param) as lab:

@@ -99,7 +99,7 @@ def reached(peer: EslPeer) -> Counter[str]:
 
 @pytest.mark.slow
 async def test_a_campaign_over_everything_that_a_far_end_can_do(tmp_path: Path, stock: Stock) -> None:
-    numbers = Numbers(231)
+    numbers = Numbers(221)
     async with esl_peer(SystemClock()) as peer, daemon_on(tmp_path, stock, freeswitch_at(peer)) as (_, api):
         rows = [{"phone_number": numbers.next(suffix), "name": "O'Hara, {x}"} for suffix in EXPECTED for _ in range(3)]
         agent = await api.agent("hold", context="dialerd")
@@ -118,7 +118,7 @@ async def test_a_campaign_over_everything_that_a_far_end_can_do(tmp_path: Path, 
 
 @pytest.mark.slow
 async def test_a_daemon_that_dies_takes_its_calls_up_again(tmp_path: Path, stock: Stock) -> None:
-    numbers = Numbers(232)
+    numbers = Numbers(222)
     async with esl_peer(SystemClock()) as peer, daemon_on(tmp_path, stock, freeswitch_at(peer)) as (daemon, api):
         agent = await api.agent("hold", context="dialerd")
         rows = [{"phone_number": numbers.next("00")} for _ in range(16)]
@@ -144,7 +144,7 @@ async def test_a_daemon_that_dies_takes_its_calls_up_again(tmp_path: Path, stock
 
 
 async def test_a_campaign_on_two_pbxs_of_different_kinds_fails_over(lab: Lab, tmp_path: Path, stock: Stock) -> None:
-    numbers = Numbers(233)
+    numbers = Numbers(223)
     async with (
         esl_peer(SystemClock()) as peer,
         daemon_on(tmp_path, stock, freeswitch_at(peer) | asterisk_at(lab)) as (daemon, api),
