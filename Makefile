@@ -46,7 +46,7 @@ fast-tests: $(DEV)
 	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 2 -m "not lab and not freeswitch"
+	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch"
 	@$(BIN)/pytest -m lab
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch
