@@ -12,9 +12,10 @@ from dialerd.config import PbxConfig, TrunkConfig
 from dialerd.core.model import Agent, AgentKind
 from dialerd.doctor.findings import Finding, error, note, ok
 from dialerd.pbx.driver import LinkDown, LinkLost, LinkUp, PbxDriver, PbxEvent, Place, TrunkState
-from dialerd.pbx.esl_link import EslLink, EslSettings, LoginRefused
+from dialerd.pbx.esl_link import EslLink, EslSettings
 from dialerd.pbx.esl_places import Places
 from dialerd.pbx.esl_thread import EslThread
+from dialerd.pbx.linked import LoginRefused
 from dialerd.pbx.wire import WireError
 
 _LINK_SECONDS = 15.0

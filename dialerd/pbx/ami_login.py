@@ -11,6 +11,7 @@ from dialerd.pbx import wire
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.ami_trunks import AmiTrunks
 from dialerd.pbx.driver import LinkLost, TrunkState
+from dialerd.pbx.linked import LoginRefused
 
 log = structlog.get_logger(__name__)
 
@@ -19,10 +20,6 @@ _DENIED = "Permission denied"
 # Without a channel Originate and Hangup do nothing, but are refused for want of rights before that is looked at.
 _RIGHTS = {"reporting": "CoreSettings", "originate": "Originate", "call": "Hangup"}
 _LISTINGS = ("DeviceStateList", "PJSIPShowRegistrationsOutbound")
-
-
-class LoginRefused(Exception):
-    """Asterisk answers, and denies us the login or a right."""
 
 
 class Ask(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -16,86 +16,54 @@ from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
 from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
 from dialerd.pbx.ami_link import AmiLink
-from dialerd.pbx.ami_login import SHUTTING_DOWN, LoginRefused, check_rights, max_calls, trunk_states
+from dialerd.pbx.ami_login import SHUTTING_DOWN, check_rights, max_calls, trunk_states
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
 from dialerd.pbx.ami_trunks import AmiTrunks
 from dialerd.pbx.driver import (
     Accepted,
-    CallEvent,
-    Dialling,
     InDoubt,
-    LinkDown,
     LinkLost,
     LinkState,
     LinkUp,
     LiveChannel,
     Originate,
-    PbxEvent,
     Refused,
-    Sink,
 )
+from dialerd.pbx.linked import LinkedDriver, LinkSettings, LoginRefused
 
 log = structlog.get_logger(__name__)
 
 _PLACE_REFUSALS = ("Extension does not exist", "Invalid priority", "Originate Access Forbidden")
 _NO_CHANNEL = "No such channel"
-_STEADY_SECONDS = 10.0
-"""A link that held this long starts its back-off afresh when it is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class AsteriskSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsteriskSettings(LinkSettings):
     """How to reach one Asterisk. All times in seconds."""
 
-    host: str
     username: str
-    secret: str = field(repr=False)
     port: int = 5038
-    connect_deadline: float = 5.0
-    action_deadline: float = 10.0
     boot_deadline: float = 60.0
     """How long a login may wait for FullyBooted."""
-    ping_every: float = 10.0
-    ping_deadline: float = 5.0
-    retry_first: float = 0.5
-    retry_most: float = 30.0
-    """The back-off after a lost link doubles from the first to the most, each with jitter down to its half."""
-    refused_retry: float = 60.0
     max_message_bytes: int = MAX_MESSAGE_BYTES
 
 
-class AsteriskDriver:
+class AsteriskDriver(LinkedDriver[AmiLink]):
     """A :class:`dialerd.pbx.driver.PbxDriver` for Asterisk 16 and later."""
+
+    _protocol = "ami"
+    _settings: AsteriskSettings
+    _calls: AmiCalls
 
     def __init__(
         self, name: str, settings: AsteriskSettings, clock: Clock, trunks: Mapping[str, str] | None = None
     ) -> None:
         """``trunks``: the dial templates of the trunks on this PBX, by their ids; their state is told."""
-        self._settings = settings
-        self._clock = clock
-        self._log = log.bind(pbx=name)
-        self._state = LinkState.STOPPED
-        self._reason: str | None = "not started"
-        self._sink: Sink | None = None
-        self._link: AmiLink | None = None
+        super().__init__(name, settings, clock, log)
         self._booted: asyncio.Future[None] | None = None
-        self._run_task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: tuple[float, Timer] | None = None
         self._calls = AmiCalls()
         self._trunks = AmiTrunks(trunks or {})
-        self._hang_up_when_made: set[str] = set()
-        self._counts: Counter[str] = Counter()
-
-    @property
-    def state(self) -> LinkState:
-        """The link's state now."""
-        return self._state
-
-    @property
-    def reason(self) -> str | None:
-        """Why the link is not up; None while it is up."""
-        return self._reason
 
     @property
     def counters(self) -> dict[str, int]:
@@ -106,26 +74,12 @@ class AsteriskDriver:
         counts["events_late"] = self._calls.late
         return dict(counts)
 
-    async def start(self, sink: Sink) -> None:
-        """Begin to connect, and return at once."""
-        if self._run_task is not None:
-            raise RuntimeError("the driver is started already")
-        self._sink = sink
-        self._state, self._reason = LinkState.CONNECTING, "connecting"
-        self._run_task = asyncio.create_task(self._run(), name="asterisk-link")
-
     async def stop(self) -> None:
         """Close the link; calls go on. No event comes after this returns."""
-        self._sink = None
-        tasks = [*self._tasks, *([self._run_task] if self._run_task is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._run_task = None
+        await super().stop()
         if self._timer is not None:
             self._timer[1].cancel()
             self._timer = None
-        self._state, self._reason = LinkState.STOPPED, "stopped"
 
     async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
         """Send one order, once, and wait for Asterisk's receipt, at most ``action_deadline``."""
@@ -194,37 +148,10 @@ class AsteriskDriver:
 
     def forget(self, call_id: str) -> None:
         """Drop what is remembered of a call that was settled without an Ended."""
-        self._calls.forget(call_id)
-        self._hang_up_when_made.discard(call_id)
+        super().forget(call_id)
         self._set_timer()
 
     # The link.
-
-    async def _run(self) -> None:
-        """Connect again and again, until stopped."""
-        failures = 0
-        while True:
-            was_up = None
-            refused = False
-            try:
-                link = await self._connect()
-                was_up = self._clock.mono()
-                reason = await self._serve(link)
-            except (LinkLost, TimeoutError) as error:
-                reason = str(error) or "no answer in time"
-            except (LoginRefused, wire.WireError) as error:
-                reason, refused = str(error), True
-            except Exception as error:
-                self._log.exception("ami_session_failed")
-                self._counts["sessions_failed"] += 1
-                reason = f"fault in the driver: {type(error).__name__}"
-            finally:
-                self._close_link()
-            if was_up is not None and self._clock.mono() - was_up >= _STEADY_SECONDS:
-                failures = 0
-            self._down(reason, refused)
-            await self._clock.sleep(self._settings.refused_retry if refused else self._backoff(failures))
-            failures += 1
 
     async def _connect(self) -> AmiLink:
         """Connect, log in and wait until Asterisk is ready; then tell LinkUp."""
@@ -294,27 +221,8 @@ class AsteriskDriver:
             self._counts.update(_link_counts(link))
         self._calls.link_lost()
 
-    def _down(self, reason: str, refused: bool) -> None:
-        self._state = LinkState.REFUSED if refused else LinkState.CONNECTING
-        if reason == self._reason:
-            return
-        self._reason = reason
-        self._log.warning("pbx_link_down", reason=reason, refused=refused)
-        self._tell(LinkDown(reason, refused))
-
-    def _backoff(self, failures: int) -> float:
-        longest = min(self._settings.retry_most, self._settings.retry_first * 2.0 ** min(failures, 20))
-        return longest * (0.5 + 0.5 * self._clock.chance())
-
-    def _ready_link(self) -> AmiLink | None:
-        link = self._link
-        return link if link is not None and self._state is LinkState.UP and not link.closed else None
-
     async def _ask(self, headers: wire.Headers, each: Callable[[AmiMessage], None] | None = None) -> AmiMessage:
-        link = self._ready_link()
-        if link is None:
-            raise LinkLost(f"no link to the PBX: {self._reason}")
-        return await self._must(link, headers, headers[0][1], each)
+        return await self._must(self._linked(), headers, headers[0][1], each)
 
     # What is heard.
 
@@ -341,36 +249,6 @@ class AsteriskDriver:
                 return
             self._timer[1].cancel()
         self._timer = None if due is None else (due, self._clock.call_at(due, self._settle))
-
-    def _tell_call(self, event: CallEvent) -> None:
-        self._tell(event)
-        if event.call_id in self._hang_up_when_made:
-            self._hang_up_when_made.discard(event.call_id)
-            if isinstance(event, Dialling):
-                task = asyncio.create_task(self._hang_up_made(event.call_id))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-
-    async def _hang_up_made(self, call_id: str) -> None:
-        try:
-            await self.hangup(call_id)
-        except LinkLost as error:
-            self._log.warning("late_hangup_failed", call_id=call_id, reason=str(error))
-
-    def _tell(self, event: PbxEvent) -> None:
-        if self._sink is None:
-            return
-        try:
-            self._sink(event)
-        except Exception:
-            self._counts["sink_errors"] += 1
-            self._log.exception("pbx_sink_failed", told=type(event).__name__)
-
-    def _unanswered(self, call_id: str, reason: str) -> Accepted | InDoubt:
-        if self._calls.has_channel(call_id):
-            return Accepted()  # the receipt is lost, but the call was seen
-        self._counts["originates_in_doubt"] += 1
-        return InDoubt(reason)
 
 
 def _refusal(message: str) -> Refused:

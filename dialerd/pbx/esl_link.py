@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from dialerd.pbx import wire
@@ -13,36 +13,18 @@ from dialerd.pbx.driver import LinkLost
 from dialerd.pbx.esl_session import EslSession
 from dialerd.pbx.esl_stream import MAX_BODY_BYTES, EslEvent, EslFrame, EslStream
 from dialerd.pbx.esl_thread import EslThread
+from dialerd.pbx.linked import LinkSettings, LoginRefused
 
 MAX_ASKED = 2_000
 """Commands whose answers are outstanding on one connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class EslSettings:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EslSettings(LinkSettings):
     """How to reach one FreeSWITCH. All times in seconds."""
 
-    host: str
-    secret: str = field(repr=False)
     port: int = 8021
-    connect_deadline: float = 5.0
-    action_deadline: float = 10.0
-    ping_every: float = 10.0
-    ping_deadline: float = 5.0
-    retry_first: float = 0.5
-    retry_most: float = 30.0
-    """The back-off after a lost link doubles from the first to the most, each with jitter down to its half."""
-    refused_retry: float = 60.0
     max_body_bytes: int = MAX_BODY_BYTES
-
-    def backoff(self, failures: int, chance: float) -> float:
-        """The pause after so many failures in a row; ``chance`` is a draw from [0, 1)."""
-        longest = min(self.retry_most, self.retry_first * 2.0 ** min(failures, 20))
-        return longest * (0.5 + 0.5 * chance)
-
-
-class LoginRefused(Exception):
-    """FreeSWITCH answers, and does not let us in."""
 
 
 class NotSent(LinkLost):

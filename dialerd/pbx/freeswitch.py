@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import structlog
 
@@ -16,73 +15,53 @@ from dialerd.pbx import wire
 from dialerd.pbx.driver import (
     Accepted,
     CallEvent,
-    Dialling,
     InDoubt,
-    LinkDown,
     LinkLost,
     LinkState,
     LinkUp,
     LiveChannel,
     Originate,
-    PbxEvent,
     Refused,
     Sink,
 )
 from dialerd.pbx.esl_events import EVENTS, EslCalls, job_id
 from dialerd.pbx.esl_gateways import GATEWAY_EVENT, Gateways, GatewayState, read_gateway, read_gateway_event
-from dialerd.pbx.esl_link import EslLink, EslSettings, LoginRefused, NotSent
+from dialerd.pbx.esl_link import EslLink, EslSettings, NotSent
 from dialerd.pbx.esl_places import Places
 from dialerd.pbx.esl_status import read_channels, read_status
 from dialerd.pbx.esl_stream import EslEvent, EslFrame
 from dialerd.pbx.esl_thread import EslThread
+from dialerd.pbx.linked import LinkedDriver, LoginRefused
 
 log = structlog.get_logger(__name__)
 
 _BRIDGE = "CHANNEL_BRIDGE"
 """Asked for only once there is a queue: others' bridges are most of what a busy PBX tells."""
 _NO_CHANNEL = "No such channel"
-_STEADY_SECONDS = 10.0
-"""A link that held this long starts its back-off afresh when it is lost."""
 _AT_ONCE = 200
 """Questions about single channels that are sent together."""
 _DOUBT_SECONDS = 0.3
 """From a failed job without a channel to the question whether there is one: events may come a little behind it."""
 
 
-class FreeSwitchDriver:
+class FreeSwitchDriver(LinkedDriver[EslLink]):
     """A :class:`dialerd.pbx.driver.PbxDriver` for FreeSWITCH 1.10.
 
     ``trunks``: the dial strings of the trunks on this PBX, by their ids. The state of the gateways they name is told.
     """
 
+    _protocol = "esl"
+    _settings: EslSettings
+    _calls: EslCalls
+
     def __init__(self, name: str, settings: EslSettings, clock: Clock, trunks: Mapping[str, str] | None = None) -> None:
+        super().__init__(name, settings, clock, log)
         self._name = name
-        self._settings = settings
-        self._clock = clock
-        self._log = log.bind(pbx=name)
-        self._state = LinkState.STOPPED
-        self._reason: str | None = "not started"
-        self._sink: Sink | None = None
         self._thread: EslThread | None = None
-        self._link: EslLink | None = None
-        self._run_task: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._calls = EslCalls()
-        self._hang_up_when_made: set[str] = set()
         self._gateways = Gateways(trunks or {})
         self._places = Places(clock)
         self._wants_bridges = False
-        self._counts: Counter[str] = Counter()
-
-    @property
-    def state(self) -> LinkState:
-        """The link's state now."""
-        return self._state
-
-    @property
-    def reason(self) -> str | None:
-        """Why the link is not up; None while it is up."""
-        return self._reason
 
     @property
     def counters(self) -> dict[str, int]:
@@ -97,27 +76,17 @@ class FreeSwitchDriver:
 
     async def start(self, sink: Sink) -> None:
         """Begin to connect, and return at once."""
-        if self._run_task is not None:
-            raise RuntimeError("the driver is started already")
-        self._sink = sink
-        self._state, self._reason = LinkState.CONNECTING, "connecting"
+        await super().start(sink)  # which does not wait: its task finds the thread
         self._thread = EslThread(f"esl-{self._name}")
         self._thread.start()
-        self._run_task = asyncio.create_task(self._run(self._thread), name="freeswitch-link")
 
     async def stop(self) -> None:
         """Close the link and end its thread; calls go on. No event comes after this returns."""
-        self._sink = None
-        tasks = [*self._tasks, *([self._run_task] if self._run_task is not None else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._run_task = None
+        await super().stop()
         if self._thread is not None:
             await self._thread.stop()
             self._counts["handler_errors"] += self._thread.errors
         self._thread = None
-        self._state, self._reason = LinkState.STOPPED, "stopped"
 
     async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
         """Send one order, once, and wait for FreeSWITCH's receipt, at most ``action_deadline`` for each question."""
@@ -215,11 +184,6 @@ class FreeSwitchDriver:
         self._calls.keep(listed)
         return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
 
-    def forget(self, call_id: str) -> None:
-        """Drop what is remembered of a call that was settled without an Ended."""
-        self._calls.forget(call_id)
-        self._hang_up_when_made.discard(call_id)
-
     async def _prepare(self, order: Originate) -> str | None:
         """See to it that the answered call can be placed; return why not. Raises LinkLost: then nothing was sent."""
         if order.hands_over:
@@ -231,44 +195,13 @@ class FreeSwitchDriver:
             await self._ask(wire.esl_subscribe([_BRIDGE]))
             self._wants_bridges = True
 
-    def _unanswered(self, call_id: str, reason: str) -> Accepted | InDoubt:
-        if self._calls.has_channel(call_id):
-            return Accepted()  # the receipt is lost, but the call was seen
-        self._counts["originates_in_doubt"] += 1
-        return InDoubt(reason)
-
     # The link.
 
-    async def _run(self, thread: EslThread) -> None:
-        """Connect again and again, until stopped."""
-        failures = 0
-        while True:
-            was_up, refused = None, False
-            try:
-                link = await self._connect(thread)
-                was_up = self._clock.mono()
-                reason = await self._serve(link)
-            except (LinkLost, TimeoutError) as error:
-                reason = str(error) or "no answer in time"
-            except (LoginRefused, wire.WireError) as error:
-                reason, refused = str(error), True
-            except Exception as error:
-                self._log.exception("esl_session_failed")
-                self._counts["sessions_failed"] += 1
-                reason = f"fault in the driver: {type(error).__name__}"
-            finally:
-                self._close_link()
-            if was_up is not None and self._clock.mono() - was_up >= _STEADY_SECONDS:
-                failures = 0
-            self._down(reason, refused)
-            pause = self._settings.backoff(failures, self._clock.chance())
-            await self._clock.sleep(self._settings.refused_retry if refused else pause)
-            failures += 1
-
-    async def _connect(self, thread: EslThread) -> EslLink:
+    async def _connect(self) -> EslLink:
         """Connect, log in and subscribe; then tell LinkUp, and the gateways' states."""
+        assert self._thread is not None, "the driver is not started"
         self._counts["connects"] += 1
-        self._link = link = await EslLink.connect(thread, self._settings, self._hear)
+        self._link = link = await EslLink.connect(self._thread, self._settings, self._hear)
         events = [event for event in EVENTS if event != _BRIDGE or self._wants_bridges]
         answer = await self._must(link, wire.esl_subscribe([*events, "CUSTOM", GATEWAY_EVENT]))
         if not answer.reply.startswith("+OK"):
@@ -316,23 +249,8 @@ class FreeSwitchDriver:
             self._counts["garbage"] += link.garbage
             self._calls.link_lost()
 
-    def _down(self, reason: str, refused: bool) -> None:
-        self._state = LinkState.REFUSED if refused else LinkState.CONNECTING
-        if reason == self._reason:
-            return
-        self._reason = reason
-        self._log.warning("pbx_link_down", reason=reason, refused=refused)
-        self._tell(LinkDown(reason, refused))
-
-    def _ready_link(self) -> EslLink | None:
-        link = self._link
-        return link if link is not None and self._state is LinkState.UP and not link.closed else None
-
     async def _ask(self, command: wire.EslCommand, each: Callable[[EslFrame], object] | None = None) -> EslFrame:
-        link = self._ready_link()
-        if link is None:
-            raise LinkLost(f"no link to the PBX: {self._reason}")
-        return await self._must(link, command, each)
+        return await self._must(self._linked(), command, each)
 
     # What is heard.
 
@@ -347,7 +265,10 @@ class FreeSwitchDriver:
 
     async def _settle(self, call_id: str) -> None:
         await self._clock.sleep(_DOUBT_SECONDS)
-        await self._exists(call_id)
+        try:
+            await self._exists(call_id)
+        except LinkLost as error:
+            self._log.warning("late_question_failed", reason=str(error))
 
     async def _exists(self, call_id: str) -> bool:
         """Ask whether a call's channel exists, and end the call whose job failed and that has none. Raises LinkLost."""
@@ -375,28 +296,4 @@ class FreeSwitchDriver:
 
     def _tell_calls(self, events: Iterable[CallEvent]) -> None:
         for event in events:
-            self._tell(event)
-            if event.call_id in self._hang_up_when_made:
-                self._hang_up_when_made.discard(event.call_id)
-                if isinstance(event, Dialling):
-                    self._spawn(self.hangup(event.call_id))
-
-    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except LinkLost as error:
-                self._log.warning("late_question_failed", reason=str(error))
-
-        task = asyncio.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def _tell(self, event: PbxEvent) -> None:
-        if self._sink is None:
-            return
-        try:
-            self._sink(event)
-        except Exception:
-            self._counts["sink_errors"] += 1
-            self._log.exception("pbx_sink_failed", told=type(event).__name__)
+            self._tell_call(event)
