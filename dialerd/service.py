@@ -43,6 +43,7 @@ from dialerd.store import tenants as stored
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
+from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 from dialerd.telemetry.systemd import ServiceManager
 
@@ -209,6 +210,9 @@ class Daemon:
         return f"{len(self.dispatcher.calls)} calls in flight; PBXs: {links or 'none'}"
 
     def _committed(self, committed: Committed) -> None:
+        if committed.events:
+            lag = self._clock.wall() - committed.events[0].draft.at
+            self.metrics.event_lag.observe(max(0.0, lag.total_seconds()))
         self.feed.publish(committed)
         for end in committed.ends:
             self.control.campaign_ended(end.campaign_id)
@@ -222,10 +226,10 @@ class Daemon:
             except Rejected:
                 return  # the refusal of another call has paused it
             except StoreError as error:
-                log.error("campaign_not_paused", campaign_id=call.campaign_id, reason=str(error))
+                log.error("campaign_not_paused", **of_call(call), reason=str(error))
                 await self._clock.sleep(_PAUSE_AGAIN)
                 continue
-            log.warning("campaign_paused", campaign_id=call.campaign_id, reason=why)
+            log.warning("campaign_paused", **of_call(call), reason=why)
             return
 
     def _contacts_added(self, campaign_id: int) -> None:

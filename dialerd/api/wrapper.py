@@ -62,9 +62,13 @@ def wrap(route: AnyRoute, api: Api, door: Doorkeeper, repeats: Repeats) -> Handl
             query = validate(route.query, {} if route.query is NoQuery else _query(raw))
             async with route.body.open(raw, api.limits) as body:
                 request: Request[Any, Any] = Request(api, principal, tenant, query, body, raw)
-                if route.method != "POST":
-                    return await _handled(route, request)
-                return await repeats.once(raw, principal.tenant, lambda: _handled(route, request), secret=route.secret)
+                # Whatever is logged on the way says for whom.
+                with structlog.contextvars.bound_contextvars(**({"tenant": tenant.id} if tenant else {})):
+                    if route.method != "POST":
+                        return await _handled(route, request)
+                    return await repeats.once(
+                        raw, principal.tenant, lambda: _handled(route, request), secret=route.secret
+                    )
         except Rejected as rejected:
             return _refused(route, rejected)
 

@@ -66,7 +66,13 @@ class Callbacks:
 
         made = await self._store.write(promise)
         self._on_changed(campaign_id)
-        log.info("callback_promised", campaign_id=campaign_id, contact_id=made.contact_id, due_at=made.due_at)
+        log.info(
+            "callback_promised",
+            tenant=tenant.id,
+            campaign_id=campaign_id,
+            contact_id=made.contact_id,
+            due_at=made.due_at,
+        )
         return made
 
     async def withdraw(self, tenant: Tenant, campaign_id: int, callback_id: int) -> None:

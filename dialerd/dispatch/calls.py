@@ -24,6 +24,7 @@ from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.journal import Journal
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, LiveChannel, Ringing
 from dialerd.store.records import CallStep, EventDraft, EventKind
+from dialerd.telemetry.logs import debug_call, of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -149,6 +150,7 @@ class Calls:
     def sent(self, live: LiveCall) -> None:
         """The order is going to the PBX: from now on it may exist there, and must end in time."""
         live.sent_at = live.heard_at = self._clock.mono()
+        debug_call("call_sent", live.call)
         self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
 
     def resume(self, live: LiveCall) -> None:
@@ -300,6 +302,7 @@ class Calls:
             del self._of_campaign[live.call.campaign_id]
         if not self._live:
             self._empty.set()
+        debug_call("call_ended", live.call, outcome=verdict.outcome.value)
         self._metrics.calls.labels(verdict.outcome.value, live.call.trunk, live.call.pbx).inc()
         self._on_end(live)
 
@@ -357,7 +360,7 @@ class Calls:
     def _overdue_after(self, live: LiveCall, seconds: float) -> None:
         def overdue() -> None:
             self._metrics.calls_overdue.inc()
-            log.warning("call_overdue", call_id=live.call.id, pbx=live.call.pbx, status=live.call.status)
+            log.warning("call_overdue", **of_call(live.call), pbx=live.call.pbx, status=live.call.status)
             self._on_overdue(live)
             self._overdue_after(live, GRACE_SECONDS)
 

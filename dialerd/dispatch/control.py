@@ -255,8 +255,10 @@ class Control:
 
     def campaign_ended(self, campaign_id: int) -> None:
         """A campaign's list is done: the store has completed it."""
-        self._dispatcher.remove(campaign_id)
+        ended = self._dispatcher.remove(campaign_id)
         self._disarm(campaign_id)
+        tenant = None if ended is None else ended.tenant
+        log.info("campaign_changed", tenant=tenant, campaign_id=campaign_id, status=CampaignStatus.COMPLETED.value)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -277,6 +279,7 @@ class Control:
             return started, agent
 
         started, agent = await self._store.write(change)
+        log.info("campaign_changed", tenant=tenant_id, campaign_id=campaign_id, status=started.status.value)
         async with self._store.read() as conn:
             current = await campaigns.get(conn, tenant_id, campaign_id)
         if current is None or current.status is not CampaignStatus.ACTIVE:
@@ -310,6 +313,7 @@ class Control:
             if before.status is CampaignStatus.ACTIVE:
                 self._background(self._take_back(before))
             raise
+        log.info("campaign_changed", tenant=tenant_id, campaign_id=campaign_id, status=changed.status.value, reason=why)
         # A start that was answered meanwhile may have put it back.
         self._dispatcher.remove(campaign_id)
         if changed.status in FINISHED:
@@ -324,7 +328,7 @@ class Control:
                     current = await campaigns.get(conn, campaign.tenant, campaign.id)
                     agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
             except StoreError as error:
-                log.error("campaign_not_taken_back", campaign_id=campaign.id, reason=str(error))
+                log.error("campaign_not_taken_back", tenant=campaign.tenant, campaign_id=campaign.id, reason=str(error))
                 await self._clock.sleep(_AGAIN)
                 continue
             if current is not None and current.status is CampaignStatus.ACTIVE:

@@ -100,11 +100,18 @@ class Dispatcher:
             on_overdue=self._overdue,
         )
         self.hopper = Hopper(store, clock, self._tasks.spawn, self.wake)
+        metrics.watch_queue("contacts_at_hand", self.hopper.__len__)
+        metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._campaigns)))
         self._deferrals = Deferrals(store, clock, self.hopper, self.wake)
         self._put_backs = PutBacks(store, journal, clock, metrics, self.hopper, self.wake)
         self._recoveries = {
             name: Recovery(name, driver, self.calls, clock, metrics, wake=self.wake) for name, driver in drivers.items()
         }
+        for trunk in trunks:
+            for result in ("accepted", "refused", "in_doubt"):
+                metrics.originates.labels(trunk.pbx, trunk.id, result)
+        for name in drivers:
+            metrics.pbx_link_up.labels(name).set(0)  # one that never came up is down too, and must be seen
         journal.on_written = self._steps_written
         self._sender = Sender(
             journal,
@@ -143,6 +150,7 @@ class Dispatcher:
                 self._limits.pbx_own(pbx, max_channels, max_calls_per_second)
                 self.trunks.unknown(pbx)
                 self._metrics.pbx_link_up.labels(pbx).set(1)
+                self._metrics.pbx_connects.labels(pbx).inc()
                 self._recoveries[pbx].link_up()
             case LinkDown(reason, refused):
                 log.warning("pbx_down", pbx=pbx, reason=reason, refused=refused)
@@ -173,12 +181,13 @@ class Dispatcher:
         self.hopper.open(campaign.id, settings.concurrent_calls, campaign.tenant, looks_back)
         self.wake()
 
-    def remove(self, campaign_id: int) -> None:
-        """A campaign is no longer active: nothing more of it is sent, calls in flight go on."""
-        self._campaigns.pop(campaign_id, None)
+    def remove(self, campaign_id: int) -> Campaign | None:
+        """A campaign is no longer active: nothing more of it is sent, calls in flight go on. Returns it, if it was."""
+        active = self._campaigns.pop(campaign_id, None)
         self.hopper.close(campaign_id)
         self._limits.drop_campaign(campaign_id)
         self.wake()
+        return None if active is None else active.campaign
 
     def agent_changed(self, agent: Agent) -> None:
         """An agent was changed: the next call goes where it says now."""

@@ -54,6 +54,9 @@ class Hopper:
         self._wake = wake
         self._bins: dict[int, _Bin] = {}
 
+    def __len__(self) -> int:
+        return sum(len(each.queue) for each in self._bins.values())
+
     def open(self, campaign_id: int, slots: int, tenant: str, looks_back: timedelta | None) -> None:
         """Begin to hold contacts of a campaign that may have so many calls at once.
 
@@ -134,8 +137,8 @@ class Hopper:
         except Exception as error:
             if not isinstance(error, StoreError):
                 # A row that cannot be read, say: the campaign must not stay silent without a word.
-                log.exception("hopper_fetch_broken", campaign_id=campaign_id)
-            log.warning("hopper_fetch_failed", campaign_id=campaign_id, reason=str(error))
+                log.exception("hopper_fetch_broken", campaign_id=campaign_id, tenant=held.tenant)
+            log.warning("hopper_fetch_failed", campaign_id=campaign_id, tenant=held.tenant, reason=str(error))
             # The fetch is asked for again after a while, and not at once: the store is ill.
             self._clock.call_at(self._clock.mono() + _RETRY_SECONDS, lambda: self._reload(campaign_id, held))
             return

@@ -11,6 +11,7 @@ from dialerd.clock import Clock
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.records import CallStep, Originating
+from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Journal:
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        metrics.watch_queue("journal_steps", lambda: self.backlog)
         self.on_written: Callable[[Sequence[CallStep]], None] = lambda _: None
         """Hears of steps once they are durable: whoever reads the store finds them there."""
 
@@ -155,7 +157,7 @@ class Journal:
             except StoreError as error:
                 if not error.permanent:
                     return steps[position:]
-                log.error("journal_step_refused", call_id=step.call.id, status=step.call.status, reason=str(error))
+                log.error("journal_step_refused", **of_call(step.call), status=step.call.status, reason=str(error))
                 self._metrics.dropped.labels(what="journal_step").inc()
             else:
                 self.on_written([step])

@@ -77,6 +77,9 @@ class LimitBook:
                 self._metrics.slots_used.labels(key.level.value, key.name).set(capacity.used)
                 if capacity.slots is not None:
                     self._metrics.slots_limit.labels(key.level.value, key.name).set(capacity.slots)
+                if capacity.rate is not None:
+                    limit = self._metrics.calls_per_second_limit.labels(key.level.value, key.name)
+                    limit.set(capacity.rate.per_second)
 
 
 def keys_of(call: Call) -> Iterable[Key]:

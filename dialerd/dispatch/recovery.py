@@ -16,6 +16,7 @@ from dialerd.clock import Clock, Timer
 from dialerd.core.snapshot import Gate
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.pbx.driver import LinkLost, LinkState, PbxDriver
+from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -109,13 +110,13 @@ class Recovery:
         gate = self.gate()
         if not gate.open:
             # What became of the call meanwhile is not known: the listing tells, and asks again if it still is to end.
-            log.info("hangup_put_off", call_id=live.call.id, reason=gate.detail)
+            log.info("hangup_put_off", **of_call(live.call), reason=gate.detail)
             return
         live.asked = True
         try:
             live.asked = await self._driver.hangup(live.call.id)
         except LinkLost as error:
-            log.warning("hangup_not_asked", call_id=live.call.id, reason=str(error))
+            log.warning("hangup_not_asked", **of_call(live.call), reason=str(error))
             live.asked = False
         if not live.asked:
             self.doubt()
@@ -184,7 +185,7 @@ class Recovery:
             self._ask_in(SECOND_LOOK - (asked_at - first))
             return
         del self._missing[call_id]
-        log.warning("call_gone", pbx=self._pbx, call_id=call_id)
+        log.warning("call_gone", pbx=self._pbx, **of_call(live.call))
         self._driver.forget(call_id)
         self._calls.settle_unknown(live)
 

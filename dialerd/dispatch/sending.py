@@ -25,6 +25,7 @@ from dialerd.pbx.driver import Accepted, InDoubt, Originate, PbxDriver, Place, R
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind, Originating
 from dialerd.store.steps import day_of
+from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -176,17 +177,17 @@ class Sender:
         self._receipt(live, answer)
 
     def _receipt(self, live: LiveCall, answer: Accepted | Refused | InDoubt) -> None:
-        pbx = live.call.pbx
+        pbx, trunk = live.call.pbx, live.call.trunk
         match answer:
             case Accepted():
-                self._metrics.originates.labels(pbx, "accepted").inc()
+                self._metrics.originates.labels(pbx, trunk, "accepted").inc()
             case InDoubt(reason):
-                self._metrics.originates.labels(pbx, "in_doubt").inc()
-                log.warning("originate_in_doubt", call_id=live.call.id, pbx=pbx, reason=reason)
+                self._metrics.originates.labels(pbx, trunk, "in_doubt").inc()
+                log.warning("originate_in_doubt", **of_call(live.call), pbx=pbx, reason=reason)
                 self._doubt(pbx)
             case Refused(reason, verdict, place_refused, pbx_closed):
-                self._metrics.originates.labels(pbx, "refused").inc()
-                log.warning("originate_refused", call_id=live.call.id, pbx=pbx, reason=reason)
+                self._metrics.originates.labels(pbx, trunk, "refused").inc()
+                log.warning("originate_refused", **of_call(live.call), pbx=pbx, reason=reason)
                 if pbx_closed:
                     self._closed(pbx, reason)
                 if self._calls.get(live.call.id) is not live:

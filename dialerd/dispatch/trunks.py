@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -202,7 +202,7 @@ class Trunks:
             reason,
             capacity.used,
             0.0 if capacity.rate is None else capacity.rate.measured(self._clock.mono()),
-            sum(answered) / len(answered) if answered else None,
+            _ratio(answered),
         )
 
     def _state(self, trunk: Trunk) -> tuple[TrunkState, str | None]:
@@ -226,6 +226,10 @@ class Trunks:
             health = self._ailments[trunk.id].health
             self._metrics.trunk_suspended.labels(trunk.id).set(health.suspended is not None)
             self._metrics.trunk_rate_share.labels(trunk.id).set(health.share(self._clock.mono()))
+            ratio = _ratio(self._answered[trunk.id])
+            # Without a call there is no ratio, and none is shown: 0 would be a trunk that nobody answers on.
+            if ratio is not None:
+                self._metrics.trunk_answer_seizure_ratio.labels(trunk.id).set(ratio)
 
     def _restore(self, trunk_id: str, pause: TrunkPause | None) -> None:
         if pause is None:
@@ -233,6 +237,10 @@ class Trunks:
         else:
             self._paused[trunk_id] = pause
         self._wake()
+
+
+def _ratio(answered: Collection[bool]) -> float | None:
+    return sum(answered) / len(answered) if answered else None
 
 
 def _shown(moment: datetime) -> str:

@@ -184,6 +184,7 @@ class Uploads:
         log.info(
             "contacts_added",
             campaign_id=campaign_id,
+            tenant=tenant.id,
             added=done.added,
             duplicates=done.duplicates,
             invalid=done.invalid,

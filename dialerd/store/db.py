@@ -71,6 +71,7 @@ class Store:
         self._unread.set()
         self.on_commit: Callable[[Committed], None] = lambda _committed: None
         self.on_health: Callable[[], None] = lambda: None
+        metrics.watch_queue("store_writes", self._queue.qsize)
         self.trouble: str | None = None
         """Why the last write failed; None while writing works."""
 
@@ -287,6 +288,7 @@ class Store:
         if trouble == self.trouble:
             return
         self.trouble = trouble
+        self._metrics.store_up.set(trouble is None)
         if trouble is not None:
             log.error("store_failed", reason=trouble)
         else:

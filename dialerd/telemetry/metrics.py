@@ -15,6 +15,8 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+DROPPED = ("background_work", "commit", "journal_step", "put_back", "task")
+"""What may be given up."""
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -23,12 +25,17 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
+        self.families: dict[str, tuple[str, ...]] = {}
+        """Every metric of ours by its name as it is scraped, with its labels."""
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.before_render: list[Callable[[], None]] = []
         """Set what is read off when it is asked for, and not each time that it changes."""
         self._gauge("build_info", "The version that runs; always 1.", "version").labels(__version__).set(1)
         self._links: dict[str, Callable[[], Mapping[str, int]]] = {}
+        self._queues: dict[str, Callable[[], int]] = {}
+        self.before_render.append(self._measure_queues)
+        self.families["dialerd_pbx_link_total"] = ("pbx", "what")
         self.registry.register(_LinkCounters(self._links))
         self._calls()
         self._pbx()
@@ -39,6 +46,10 @@ class Metrics:
         self.calls = self._counter("calls", "Calls that ended, by how.", "outcome", "trunk", "pbx")
         self.slots_used = self._gauge("slots_used", "Call slots in use. Level: trunk, pbx, tenant.", "level", "name")
         self.slots_limit = self._gauge("slots_limit", "Call slots allowed. Level: trunk, pbx, tenant.", "level", "name")
+        self.calls_per_second_limit = self._gauge(
+            "calls_per_second_limit", "Calls per second allowed. Level: trunk, pbx, tenant.", "level", "name"
+        )
+        self.campaigns_active = self._gauge("campaigns_active", "Campaigns that are active.")
         self.dispatch_delay = self._histogram(
             "dispatch_delay_seconds", "From the moment a call was allowed to its originate.", _DELAYS
         )
@@ -49,13 +60,16 @@ class Metrics:
 
     def _pbx(self) -> None:
         self.originates = self._counter(
-            "originates", "Orders to a PBX. Result: accepted, refused or in_doubt.", "pbx", "result"
+            "originates", "Orders to a PBX. Result: accepted, refused or in_doubt.", "pbx", "trunk", "result"
         )
         self.pbx_events = self._counter("pbx_events", "Events from a PBX that concern calls of ours.", "pbx", "event")
         self.pbx_events_unknown = self._counter(
             "pbx_events_unknown", "Events and channels of calls that are not in flight here.", "pbx"
         )
         self.pbx_link_up = self._gauge("pbx_link_up", "1 while the control link is up and logged in.", "pbx")
+        self.pbx_connects = self._counter(
+            "pbx_connects", "How often the control link came up: at first, or again.", "pbx"
+        )
 
         self.trunk_state = self._gauge(
             "trunk_state", "1 for the state that a trunk is in. State: up, paused or down.", "trunk", "state"
@@ -69,13 +83,27 @@ class Metrics:
         self.trunk_suspensions = self._counter(
             "trunk_suspensions", "How often a trunk was suspended. Seen: faults or numbers.", "trunk", "seen"
         )
+        self.trunk_answer_seizure_ratio = self._gauge(
+            "trunk_answer_seizure_ratio", "Of a trunk's latest 100 calls, the share that was answered.", "trunk"
+        )
         self.trunk_probes = self._counter("trunk_probes", "Calls planned to try a suspended trunk.", "trunk")
 
     def _store(self) -> None:
         self.commit_seconds = self._histogram("commit_seconds", "Duration of one group commit of the journal.", _DELAYS)
         self.commit_jobs = self._histogram("commit_jobs", "Jobs in one group commit of the journal.", _BATCHES)
-
+        self.event_lag = self._histogram(
+            "event_lag_seconds",
+            "From what happened to its commit, when streams are told: the oldest event of each commit.",
+            _DELAYS,
+        )
+        self.store_up = self._gauge("store_up", "1 while writing to the store works.")
+        self.store_up.set(1)
+        self.queue_length = self._gauge(
+            "queue_length", "What waits. Queue: store_writes, journal_steps or contacts_at_hand.", "queue"
+        )
         self.dropped = self._counter("dropped", "What was given up, by kind; every one of them is in the log.", "what")
+        for what in DROPPED:
+            self.dropped.labels(what)  # at 0 from the start: a counter that is born at 1 never rose, to Prometheus
 
     def _serving(self) -> None:
         self.loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer.", _DELAYS)
@@ -95,19 +123,30 @@ class Metrics:
         """Show what a PBX's driver counts by itself, by name; asked whenever the metrics are read."""
         self._links[pbx] = counters
 
+    def watch_queue(self, queue: str, length: Callable[[], int]) -> None:
+        """Show how much waits in a queue; asked whenever the metrics are read."""
+        self._queues[queue] = length
+
     def render(self) -> bytes:
         """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""
         for measure in self.before_render:
             measure()
         return generate_latest(self.registry)
 
+    def _measure_queues(self) -> None:
+        for queue, length in self._queues.items():
+            self.queue_length.labels(queue).set(length())
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self.families[f"dialerd_{name}_total"] = labels
         return Counter(name, text, labels, namespace="dialerd", registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self.families[f"dialerd_{name}"] = labels
         return Gauge(name, text, labels, namespace="dialerd", registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        self.families[f"dialerd_{name}"] = labels
         return Histogram(name, text, labels, namespace="dialerd", registry=self.registry, buckets=buckets)
 
 

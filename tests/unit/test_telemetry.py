@@ -197,7 +197,7 @@ def test_what_a_driver_counts_is_read_when_it_is_asked_for(metrics: Metrics) -> 
 
 def test_no_metric_has_ids_for_labels(metrics: Metrics) -> None:
     allowed = {"outcome", "trunk", "pbx", "level", "name", "result", "event", "reason", "what", "version"}
-    allowed |= {"route", "method", "status", "state", "seen"}
+    allowed |= {"route", "method", "status", "state", "seen", "queue"}
     collectors = {name: value for name, value in vars(metrics).items() if hasattr(value, "_labelnames")}
     assert len(collectors) > 15
     for name, collector in collectors.items():
