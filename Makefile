@@ -47,7 +47,8 @@ fast-tests: $(DEV)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch"
-	@$(BIN)/pytest -m lab
+	@# Calls are mostly waited for: three labs beside each other take no more than the two cores have.
+	@$(BIN)/pytest -q -n 3 --dist worksteal -m lab
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch
 	@[ -n "$$FREESWITCH_ESL" ] || { echo "say where: FREESWITCH_ESL=host:port:password make test-freeswitch" >&2; exit 1; }
