@@ -63,8 +63,11 @@ lab-down: $(RUNTIME) ## stop it
 audit: $(DEV) ## ask the advisory database for known weaknesses of the locked packages
 	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
 
-bench: $(DEV) ## measure against bare baselines in one run, and print the ratios
-	@$(BIN)/python -m bench $(BENCH)
+bench: $(DEV) ## measure against bare baselines and write bench/RESULTS.md; BENCH="--only NAME" one, BENCH=--missing the rest
+	@failed=0; \
+	$(BIN)/python -m bench --json bench/results.json $(BENCH) || failed=1; \
+	$(BIN)/python -m bench --json bench/results.json --results bench/RESULTS.md || failed=1; \
+	exit $$failed
 
 install-dev: $(DEV) ## make .venv with everything that development needs
 

@@ -1,83 +1,54 @@
-"""Run the benchmarks and print their ratios: ``make bench``. Bounded in time; asserts nothing about speed."""
+"""Run the benchmarks and keep their figures as JSON: ``make bench``. Bounded in time; asserts nothing about speed."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import json
-import platform
-import sqlite3
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import asdict
 from pathlib import Path
 
-from bench import calls, imports, lists
-from bench.measure import Figure, Result
-from bench.simulated import simulated
-from dialerd import __version__
-from tests.integration.daemon import Stock, TrunkLimits
-from tests.integration.house import house
-from tests.lab.lab import Lab
+from bench import table
+from bench.runner import Entry, run_all
+from bench.suite import BENCHMARKS
 
-_ALL = ("calls", "imports", "lists")
+_HERE = Path(__file__).resolve().parent
+_NOTES = _HERE / "notes.toml"
 
 
-def main() -> None:
-    """Parse the command line and run."""
+def main() -> int:
+    """Parse the command line and run. Returns 1 where a benchmark failed; the others ran nevertheless."""
+    names = [each.name for each in BENCHMARKS]
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--only", choices=_ALL, action="append", help="run this alone, or several; by default all")
-    parser.add_argument("--calls", type=int, default=600, help="calls per round")
-    parser.add_argument("--offered", type=float, default=60.0, help="calls per second offered")
-    parser.add_argument("--rows", type=int, default=200_000, help="rows of the imported and of the listed contacts")
-    parser.add_argument("--rounds", type=int, default=2, help="rounds of each pair")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
-    asyncio.run(_run(parser.parse_args()))
+    parser.add_argument("--only", choices=names, action="append", help="run this alone, or several; by default all")
+    parser.add_argument("--missing", action="store_true", help="run those that --json has not, or that failed there")
+    parser.add_argument("--short", action="store_true", help="only see that they run: seconds instead of minutes")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each pair (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="keep the figures in this file, beside those of other benchmarks")
+    parser.add_argument("--results", type=Path, help="run nothing: write the table of --json's figures to this file")
+    wanted = parser.parse_args()
+    if wanted.results is not None:
+        text = table.write(wanted.json or _HERE / "results.json", _NOTES, names)
+        wanted.results.write_text(text)
+        return 0
+    chosen = [each for each in BENCHMARKS if wanted.only is None or each.name in wanted.only]
+    kept = {} if wanted.json is None else table.read(wanted.json)
+    if wanted.missing:
+        chosen = [each for each in chosen if each.name not in kept or kept[each.name]["error"]]
 
+    def keep(name: str, entry: Entry) -> None:
+        if wanted.json is not None:
+            kept[name] = entry
+            fresh = wanted.json.with_name(f"{wanted.json.name}.new")
+            fresh.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+            fresh.rename(wanted.json)
 
-async def _run(wanted: argparse.Namespace) -> None:
-    chosen = wanted.only or list(_ALL)
-    told: list[dict[str, object]] = []
-    print(f"dialerd {__version__}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}", flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("stock", *_ALL):
-            (folder / part).mkdir()
-        stock = Stock.make(folder / "stock")
-        for benchmark, run in (("calls", _calls), ("imports", _imports), ("lists", _lists)):
-            if benchmark not in chosen:
-                continue
-            async for found in run(wanted, folder / benchmark, stock):
-                told.append({**asdict(found), **({"ratio": found.ratio} if isinstance(found, Result) else {})})
-                print("\n".join(found.lines()), flush=True)
-    if wanted.json is not None:
-        wanted.json.write_text(json.dumps(told, indent=2))
-    sys.stdout.flush()
-
-
-async def _calls(wanted: argparse.Namespace, folder: Path, stock: Stock) -> AsyncIterator[Result | Figure]:
-    with Lab("22") as lab:
-        print(lab.versions(), flush=True)
-        async with house(lab, folder, stock, limits={"trunk": TrunkLimits(1000, 200.0)}) as home:
-            yield await calls.run(home, await home.api.agent("answered"), wanted.calls, wanted.offered, wanted.rounds)
-
-
-async def _imports(wanted: argparse.Namespace, folder: Path, stock: Stock) -> AsyncIterator[Result | Figure]:
-    async with simulated(folder, stock, calls_per_second=imports.DIALED) as desk:
-        for shuffled in (True, False):
-            yield await imports.run(desk, wanted.rows, wanted.rounds, shuffled=shuffled)
-        for figure in await imports.beside_dialing(desk, wanted.rows):
-            yield figure
-
-
-async def _lists(wanted: argparse.Namespace, folder: Path, stock: Stock) -> AsyncIterator[Result | Figure]:  # noqa: ARG001
-    for figure in await lists.pages(folder, wanted.rows):
-        yield figure
-    yield await lists.claims(folder, wanted.rows, wanted.rounds)
-    for figure in await lists.stop_and_delete(folder, wanted.rows):
-        yield figure
+    rounds = 1 if wanted.short else wanted.rounds
+    failed = asyncio.run(run_all(chosen, short=wanted.short, rounds=rounds, keep=keep))
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

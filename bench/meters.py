@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.measure import share
 from bench.simulated import Desk
 from dialerd.clock import SystemClock
 
@@ -31,10 +33,9 @@ class Meter:
         """How much the daemon and its workers grew at most."""
         return self.highest_mb - self.before_mb
 
-    def answer_ms(self, share: float) -> float:
+    def answer_ms(self, part: float) -> float:
         """The time within which this share of the GETs was answered."""
-        ordered = sorted(self.answers)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
+        return share(self.answers, part) * 1000
 
     @property
     def calls_per_second(self) -> float:
@@ -60,6 +61,13 @@ async def metered(desk: Desk, dialing: str, listed: str) -> AsyncIterator[Meter]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Seconds of a core that a process has taken so far, with ended threads and reaped children (proc(5))."""
+    # The name stands in brackets and may hold anything; the fields after it do not.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11:15]) / os.sysconf("SC_CLK_TCK")
 
 
 def tree_mb(pid: int) -> float:

@@ -1,30 +1,37 @@
-"""The benchmarks that need no Asterisk, in short, so that they cannot rot: they ran and told their figures."""
+"""Every benchmark in short, so that none can rot: that they run, count and can be put in the table; not how fast."""
 
 from __future__ import annotations
 
-import argparse
+import math
 from pathlib import Path
 
 import pytest
 
-from bench import __main__ as benchmarks
-from bench.measure import Figure, Result
+from bench import table
+from bench.context import Bench, Benchmark
+from bench.runner import run_one
+from bench.suite import BENCHMARKS
 from tests.integration.daemon import Stock
 
+_MARKS = {False: pytest.mark.slow, True: pytest.mark.lab}
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["imports", "lists"])
-async def test_they_run(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bench.imports.LISTED", 300)
-    monkeypatch.setattr("bench.imports.ALONE_SECONDS", 2.0)
-    (tmp_path / "stock").mkdir()
-    (tmp_path / name).mkdir()
-    wanted = argparse.Namespace(rows=1500, rounds=1)
-    run = {"imports": benchmarks._imports, "lists": benchmarks._lists}[name]
-    stock = Stock.make(tmp_path / "stock")
-    told: list[Result | Figure] = [each async for each in run(wanted, tmp_path / name, stock)]
-    assert len(told) >= 8
-    for each in told:
-        assert each.lines()
-        if isinstance(each, Result):
-            assert each.ratio > 0
+
+@pytest.mark.parametrize("benchmark", [pytest.param(each, id=each.name, marks=_MARKS[each.lab]) for each in BENCHMARKS])
+async def test_it_runs(benchmark: Benchmark, tmp_path: Path, stock: Stock) -> None:
+    entry = await run_one(benchmark, Bench(tmp_path, stock, short=True, rounds=1))
+    assert not entry["error"], entry["error"]
+    assert entry["found"]
+    for found in entry["found"]:
+        assert math.isfinite(found["value"]), found
+        assert found["kind"] == "figure" or found["value"] != 0, found
+
+
+def test_their_names_are_given_once() -> None:
+    names = [each.name for each in BENCHMARKS]
+    assert len(set(names)) == len(names)
+
+
+def test_the_table_is_made_of_the_figures_that_were_kept() -> None:
+    here = Path(table.__file__).parent
+    page = table.write(here / "results.json", here / "notes.toml", [each.name for each in BENCHMARKS])
+    assert (here / "RESULTS.md").read_text() == page

@@ -1,0 +1,14 @@
+"""All benchmarks by name, in the order of the table: a line for each, with its deadline in seconds."""
+
+from __future__ import annotations
+
+from bench import calls, imports, lists, slots
+from bench.context import Benchmark
+
+BENCHMARKS = (
+    Benchmark("calls", calls.run, 420, lab=True),
+    Benchmark("slots", slots.run, 300, lab=True),
+    Benchmark("imports", imports.run, 600),
+    Benchmark("lists", lists.run, 420),
+    Benchmark("claims", lists.run_claims, 420),
+)
