@@ -47,19 +47,19 @@ def main() -> None:
 @main.command()
 @_config_option
 def serve(path: Path) -> None:
-    """Run the daemon until it is told to stop (SIGTERM or Ctrl-C)."""
+    """Run the daemon until it is told to stop (SIGTERM or Ctrl-C). SIGHUP lets it read its configuration again."""
     config = _load(path)
     _configure_logs(config)
 
     import structlog
 
     from dialerd import config as configuration
-    from dialerd import service
+    from dialerd import process
 
     log = structlog.get_logger(__name__)
     for key, message in configuration.warnings(config):
         log.warning("config_warning", config_key=key, message=message)
-    sys.exit(asyncio.run(service.serve(config)))
+    sys.exit(asyncio.run(process.serve(config, lambda: configuration.load(path, os.environ))))
 
 
 @main.command("check-config")

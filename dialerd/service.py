@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import os
-import signal
-import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
-from aiohttp import web
 
 from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
-from dialerd.clock import Clock, SystemClock
-from dialerd.config import Config, PbxConfig, ServerConfig
+from dialerd.clock import Clock
+from dialerd.config import Config, PbxConfig
+from dialerd.config.reload import Changes, changes
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
 from dialerd.dispatch.callbacks import Callbacks
@@ -45,32 +41,44 @@ from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
 from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
-from dialerd.telemetry.systemd import ServiceManager
 
 log = structlog.get_logger(__name__)
 
-_CLOSE_SECONDS = 10.0
-_LAG_EVERY = 1.0
+CLOSE_SECONDS = 10.0
+"""How long what is left to be done may take at each step of closing."""
 _PAUSE_AGAIN = 5.0
 """Seconds after which a campaign that the store would not pause is paused again."""
 
 
+class NotReloaded(Exception):
+    """A changed configuration could not be taken up; nothing was changed."""
+
+
 class Daemon:
-    """All parts of the dialer, wired together. Its clock and its drivers can be given, for simulation."""
+    """All parts of the dialer, wired together. Its clock and what makes its drivers can be given, for simulation."""
 
     def __init__(
-        self, config: Config, clock: Clock, metrics: Metrics, drivers: Mapping[str, PbxDriver] | None = None
+        self,
+        config: Config,
+        clock: Clock,
+        metrics: Metrics,
+        make: Callable[[str, PbxConfig, Mapping[str, str], Clock], PbxDriver] | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
-        self.drivers = drivers if drivers is not None else make_drivers(config, clock)
+        self._make = make or make_driver
+        self._links = dict(config.pbx)
+        """What each driver was made of, those of PBXs that left the configuration included."""
+        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in config.pbx.items()}
         self._tasks: asyncio.TaskGroup | None = None
         self._unwaited: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.metrics = metrics
         self.store = Store(config.store.url, clock, metrics)
         self.feed = Feed()
-        self._tenants = Tenants(config.tenants(), config.trunk, self.store)
+        self._trunks = {trunk.id: trunk for trunk in config.trunks()}
+        self._applications = set(config.agents.applications)
+        self._tenants = Tenants(config.tenants(), self._trunks, self.store)
         tenants = self._tenants.live
         self._journal = Journal(self.store, clock, metrics)
         self.dispatcher = Dispatcher(
@@ -80,7 +88,7 @@ class Daemon:
             metrics,
             self.drivers,
             tenants=tenants,
-            trunks=config.trunks(),
+            trunks=self._trunks,
             pbxs=config.pbxs(),
             limits=Limits(config.dispatch.cps_guard_ms / 1000, config.dispatch.setup_seconds),
         )
@@ -90,15 +98,14 @@ class Daemon:
             self.dispatcher,
             self._uploads,
             clock,
-            trunks={trunk.id: trunk for trunk in config.trunks()},
-            pbxs=tuple(self.drivers),
+            trunks=self._trunks,
             background=self._background,
         )
         self._tenants.on_change = self.dispatcher.tenant_changed
         self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
-        for name, driver in self.drivers.items():
-            if isinstance(driver, AsteriskDriver | FreeSwitchDriver):
-                metrics.watch_link(name, functools.partial(getattr, driver, "counters"))
+        self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
+        for name in self.drivers:
+            self._watch_link(name)
         self.store.on_commit = self._committed
         self.store.on_health = self.dispatcher.wake
         self.api = Api(
@@ -114,7 +121,7 @@ class Daemon:
             metrics=metrics,
             clock=clock,
             limits=ApiLimits(upload_bytes=config.server.max_body_bytes),
-            applications=frozenset(config.agents.applications),
+            applications=self._applications,
         )
 
     async def run(
@@ -140,14 +147,14 @@ class Daemon:
                     await stop.wait()
                     await self._drain(hurry or asyncio.Event())
                 finally:
-                    for driver in self.drivers.values():
+                    self._stopping = True
+                    for driver in tuple(self.drivers.values()):
                         await driver.stop()
                     dispatching.cancel()
-                    self._stopping = True
                     for task in self._unwaited:
                         task.cancel()
         finally:
-            await self._journal.close(_CLOSE_SECONDS)
+            await self._journal.close(CLOSE_SECONDS)
             await self._uploads.close()
             await self.store.close()
 
@@ -203,6 +210,69 @@ class Daemon:
         left = len(self.dispatcher.calls)
         if left:
             log.warning("calls_left_to_the_pbx", calls=left)
+
+    # -- a changed configuration --------------------------------------------------------------------------------
+
+    async def reload(self, wanted: Config) -> Changes:
+        """Take up a configuration that was read again, as far as a running daemon can.
+
+        It binds from the next call on; calls in flight go on as they were placed. Raises NotReloaded: nothing changed.
+        """
+        try:
+            async with self.store.read() as conn:
+                stored_tenants = await stored.everyone(conn)
+        except StoreError as error:
+            raise NotReloaded(f"the store's tenants cannot be read: {error}") from error
+        if self._stopping:
+            raise NotReloaded("the daemon is stopping")
+        # From here on to the end nothing else runs: nobody sees half of a change.
+        change = changes(self._config, wanted, self._links)
+        config = change.config
+        watched = {name: _dials(self._config, name) for name in self._links}
+        new = [name for name in config.pbx if name not in self._links]
+        self._config = config
+        for name, pbx in config.pbx.items():
+            if name in new:
+                self.drivers[name] = self._make(name, pbx, _dials(config, name), self._clock)
+                self._watch_link(name)
+            else:
+                self._use(name, pbx)
+            self._links[name] = pbx
+        self._trunks.clear()
+        self._trunks.update((trunk.id, trunk) for trunk in config.trunks())
+        self._applications.clear()
+        self._applications.update(config.agents.applications)
+        self._tenants.take_up(config.tenants(), stored_tenants)
+        self.dispatcher.take_up(config.pbxs(), self.drivers, config.dispatch.setup_seconds)
+        for name in config.pbx:
+            if name in new:
+                await self.drivers[name].start(functools.partial(self.dispatcher.hear, name))
+            elif (dials := _dials(config, name)) != watched[name]:
+                self._background(self.drivers[name].watch(dials))
+        return change
+
+    def _use(self, name: str, pbx: PbxConfig) -> None:
+        """Let a driver connect by changed settings; another machine's are not among what binds now."""
+        driver = self.drivers[name]
+        if pbx == self._links[name]:
+            return
+        if isinstance(driver, AsteriskDriver):
+            driver.use(_asterisk_settings(pbx))
+        elif isinstance(driver, FreeSwitchDriver):
+            driver.use(_esl_settings(pbx))
+
+    async def _let_go(self, name: str) -> None:
+        """A PBX that left the configuration has no call of ours any more."""
+        if name in self._config.pbx:
+            return  # it came back in this very moment
+        del self._links[name]
+        self.metrics.unwatch_link(name)
+        await self.drivers.pop(name).stop()
+
+    def _watch_link(self, name: str) -> None:
+        driver = self.drivers[name]
+        if isinstance(driver, AsteriskDriver | FreeSwitchDriver):
+            self.metrics.watch_link(name, functools.partial(getattr, driver, "counters"))
 
     def status(self) -> str:
         """What the daemon does, in one line."""
@@ -261,124 +331,36 @@ class Daemon:
         task.add_done_callback(self._unwaited.discard)
 
 
-def make_drivers(config: Config, clock: Clock) -> dict[str, PbxDriver]:
-    """Make a driver for each PBX of the configuration."""
-    return {
-        name: _driver(name, pbx, {trunk.id: trunk.dial for trunk in config.trunks() if trunk.pbx == name}, clock)
-        for name, pbx in config.pbx.items()
-    }
+def _dials(config: Config, pbx: str) -> dict[str, str]:
+    """The dial strings of a PBX's trunks."""
+    return {trunk.id: trunk.dial for trunk in config.trunks() if trunk.pbx == pbx}
 
 
-def _driver(name: str, pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
+def make_driver(name: str, pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
+    """Make the driver of a PBX. ``trunks``: the dial strings of its trunks, by their ids."""
     if pbx.driver == "simulated":
         return SimulatedDriver(name, SimulatedPbx(pbx.simulated, clock), clock, trunks)
-    secret = pbx.secret.get_secret_value() if pbx.secret else ""
     if pbx.driver == "freeswitch":
-        link = EslSettings(
-            host=pbx.host,
-            port=pbx.link_port,
-            secret=secret,
-            action_deadline=pbx.action_deadline_seconds,
-            ping_every=pbx.ping_seconds,
-        )
-        return FreeSwitchDriver(name, link, clock, trunks)
-    settings = AsteriskSettings(
+        return FreeSwitchDriver(name, _esl_settings(pbx), clock, trunks)
+    return AsteriskDriver(name, _asterisk_settings(pbx), clock, trunks)
+
+
+def _asterisk_settings(pbx: PbxConfig) -> AsteriskSettings:
+    return AsteriskSettings(
         host=pbx.host,
         port=pbx.link_port,
         username=pbx.username or "",
-        secret=secret,
+        secret=pbx.secret.get_secret_value() if pbx.secret else "",
         action_deadline=pbx.action_deadline_seconds,
         ping_every=pbx.ping_seconds,
     )
-    return AsteriskDriver(name, settings, clock, trunks)
 
 
-def web_app(api: Api) -> web.Application:
-    """Make the web application: the API, and beside it the dashboard at ``/``."""
-    from dialerd.api.server import build_app
-    from dialerd.dashboard.pages import add_routes
-
-    app = build_app(api)
-    add_routes(app)
-    return app
-
-
-async def serve(config: Config) -> int:
-    """Run the daemon until SIGTERM or SIGINT; returns the process's exit status."""
-    from dialerd.api.server import ApiServer
-
-    clock, metrics, status = SystemClock(), Metrics(), 0
-    try:
-        _prepare(config)
-        daemon = Daemon(config, clock, metrics)
-        stop, hurry = _signals()
-        server, tls, manager = ApiServer(web_app(daemon.api)), _tls(config.server), ServiceManager(clock, os.environ)
-
-        async def ready() -> None:
-            await server.start(config.server.host, config.server.port, tls)
-            log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
-            manager.ready(daemon.status())
-
-        async def tell_of_stop() -> None:
-            await stop.wait()
-            manager.stopping(config.dispatch.drain_seconds + 4 * _CLOSE_SECONDS)
-
-        beside = [
-            asyncio.create_task(each)
-            for each in (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop())
-        ]
-        try:
-            await daemon.run(stop, hurry=hurry, ready=ready)
-        finally:
-            for task in beside:
-                task.cancel()
-            await server.stop(_CLOSE_SECONDS)
-    except* (StoreError, OSError) as failures:
-        for error in failures.exceptions:
-            log.error("not_started", reason=str(error))
-        status = 1
-    log.info("stopped", status=status)
-    return status
-
-
-def _tls(server: ServerConfig) -> ssl.SSLContext | None:
-    """The certificate to serve with; None: plain HTTP. Raises OSError where it cannot be used."""
-    if server.tls_certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(server.tls_certificate, server.tls_key)
-    except ssl.SSLError as error:
-        raise OSError(f"server.tls_certificate and server.tls_key do not make a pair: {error.reason}") from error
-    return context
-
-
-async def _measure_lag(clock: Clock, metrics: Metrics) -> None:
-    """Measure how late the event loop runs: whoever blocks it shows here."""
-    while True:
-        due = clock.mono() + _LAG_EVERY
-        await clock.sleep(_LAG_EVERY)
-        metrics.loop_lag.observe(max(0.0, clock.mono() - due))
-
-
-def _prepare(config: Config) -> None:
-    """Create a store that is not there yet; one that is there is only checked."""
-    from dialerd.store.migrate import is_new, migrate
-
-    if is_new(config.store.url):
-        log.info("store_created", revision=migrate(config.store.url))
-
-
-def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """The first signal asks to stop, the second to hurry."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
-
-    def told() -> None:
-        (hurry if stop.is_set() else stop).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, told)
-    return stop, hurry
+def _esl_settings(pbx: PbxConfig) -> EslSettings:
+    return EslSettings(
+        host=pbx.host,
+        port=pbx.link_port,
+        secret=pbx.secret.get_secret_value() if pbx.secret else "",
+        action_deadline=pbx.action_deadline_seconds,
+        ping_every=pbx.ping_seconds,
+    )

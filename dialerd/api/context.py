@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -69,8 +70,8 @@ class Api:
     metrics: Metrics
     clock: Clock
     limits: Limits = Limits()
-    applications: frozenset[str] = frozenset()
-    """The dialplan applications that an agent may name."""
+    applications: AbstractSet[str] = frozenset()
+    """The dialplan applications that an agent may name, now."""
 
 
 @dataclass(frozen=True, slots=True)

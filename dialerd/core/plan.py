@@ -150,8 +150,9 @@ class _Round:
     def _parts(self, view: CampaignView) -> tuple[Key, ...]:
         """What a call of a campaign needs, by the trunk of its first choice."""
         tenant = self._snapshot.tenants[view.campaign.tenant]
-        first = next(iter(routing.choices(view.campaign, tenant)), None)
-        return (*own_keys(view), *(() if first is None else trunk_keys(self._snapshot.trunks[first])))
+        trunks = self._snapshot.trunks
+        first = next((name for name in routing.choices(view.campaign, tenant) if name in trunks), None)
+        return (*own_keys(view), *(() if first is None else trunk_keys(trunks[first])))
 
     def _skip_closed_contacts(self, lane: Lane) -> None:
         while (contact := lane.contact) is not None:

@@ -18,7 +18,8 @@ def owned_caller_ids(tenant: Tenant, trunks: Mapping[str, Trunk]) -> frozenset[s
     """The numbers that a tenant may show: its own, or where it names none, those of its trunks (STIR/SHAKEN)."""
     if tenant.caller_ids:
         return frozenset(tenant.caller_ids)
-    return frozenset(number for name in tenant.trunks for number in trunks[name].caller_ids)
+    known = [trunks[name] for name in tenant.trunks if name in trunks]
+    return frozenset(number for trunk in known for number in trunk.caller_ids)
 
 
 def caller_id(campaign: Campaign, tenant: Tenant, trunk: Trunk, contact: Contact) -> str | None:

@@ -114,7 +114,10 @@ def routes(
     if not choices:
         yield Route(Reason("trunks", "campaign", False, "no trunk of its tenant is named"))
     for name in choices:
-        trunk = snapshot.trunks[name]
+        trunk = snapshot.trunks.get(name)
+        if trunk is None:
+            yield Route(Reason("trunk_state", "trunk", False, f"trunk {name} is not in the configuration"))
+            continue
         gates = [
             (key, snapshot.gates.get(key, OPEN)) for key in (Key(Level.TRUNK, trunk.id), Key(Level.PBX, trunk.pbx))
         ]

@@ -49,6 +49,11 @@ class Ailments:
         self._costs: dict[str, PutBack] = {}
         """What the failures of the present streaks cost their contacts."""
 
+    def take_up(self, trunk: Trunk) -> None:
+        """The configuration has changed: these limits bind from now on."""
+        self._trunk = trunk
+        self._rules = Rules(trunk.max_calls_per_second, trunk.suspend_after, trunk.probe_seconds)
+
     # -- what happens -------------------------------------------------------------------------------------------
 
     def hear(self, *, up: bool, reason: str) -> None:

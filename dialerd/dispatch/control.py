@@ -64,7 +64,6 @@ class Control:
         clock: Clock,
         *,
         trunks: Mapping[str, Trunk],
-        pbxs: Sequence[str],
         background: Callable[[Awaitable[None]], object],
     ) -> None:
         self._store = store
@@ -73,7 +72,6 @@ class Control:
         self._clock = clock
         self._clearing = Clearing(store, clock)
         self._trunks = trunks
-        self._pbxs = pbxs
         self._background = background
         self._expiries: dict[int, Timer] = {}
 
@@ -232,8 +230,7 @@ class Control:
     def health(self) -> Health:
         """What keeps the daemon from its work, if anything."""
         problems = [f"store: {self._store.trouble}"] if self._store.trouble is not None else []
-        gates = (self._dispatcher.pbx_gate(pbx) for pbx in self._pbxs)
-        problems += [gate.detail for gate in gates if not gate.open]
+        problems += [gate.detail for gate in self._dispatcher.pbx_gates() if not gate.open]
         return Health(not problems, tuple(problems))
 
     def load(self, active: Sequence[Campaign], waiting: Sequence[Campaign], known: Mapping[int, Agent]) -> None:

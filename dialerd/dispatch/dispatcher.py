@@ -24,7 +24,7 @@ from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Configured, LimitBook, Limits, keys_of
 from dialerd.dispatch.put_back import PutBacks
-from dialerd.dispatch.recovery import Recovery
+from dialerd.dispatch.recoveries import Recoveries
 from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.trunks import Trunks
@@ -34,6 +34,7 @@ from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
+
 
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
@@ -61,14 +62,14 @@ class Dispatcher:
         drivers: Mapping[str, PbxDriver],
         *,
         tenants: Mapping[str, Tenant],
-        trunks: Sequence[Trunk],
+        trunks: Mapping[str, Trunk],
         pbxs: Sequence[Pbx],
         limits: Limits,
     ) -> None:
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._configured = Configured(tenants, {each.id: each for each in trunks}, {each.id: each for each in pbxs})
+        self._configured = Configured(tenants, trunks, {each.id: each for each in pbxs})
         self._limits = LimitBook(self._configured, limits.cps_guard_seconds, metrics)
         self._book = self._limits.book
         self._campaigns: dict[int, _Active] = {}
@@ -77,6 +78,8 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._tasks = Tasks(metrics)
         self._draining: str | None = None
+        self._leaving = False
+        """Something left the configuration and may still be occupied."""
         self.on_place_refused: Callable[[Call, str], None] = lambda _call, _reason: None
         """Hears that a PBX does not know the place of a campaign's agent: the campaign was let go of, to be paused."""
         self.trunks = Trunks(
@@ -99,19 +102,16 @@ class Dispatcher:
             hang_up=self._hang_up,
             on_overdue=self._overdue,
         )
+        self._recoveries = Recoveries(self.calls, clock, metrics, self.wake)
+        for name, driver in drivers.items():
+            self._recoveries.add(name, driver)
+        self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
+        """Hears that a PBX which left the configuration has no call of ours any more."""
         self.hopper = Hopper(store, clock, self._tasks.spawn, self.wake)
         metrics.watch_queue("contacts_at_hand", self.hopper.__len__)
         metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._campaigns)))
         self._deferrals = Deferrals(store, clock, self.hopper, self.wake)
         self._put_backs = PutBacks(store, journal, clock, metrics, self.hopper, self.wake)
-        self._recoveries = {
-            name: Recovery(name, driver, self.calls, clock, metrics, wake=self.wake) for name, driver in drivers.items()
-        }
-        for trunk in trunks:
-            for result in ("accepted", "refused", "in_doubt"):
-                metrics.originates.labels(trunk.pbx, trunk.id, result)
-        for name in drivers:
-            metrics.pbx_link_up.labels(name).set(0)  # one that never came up is down too, and must be seen
         journal.on_written = self._steps_written
         self._sender = Sender(
             journal,
@@ -125,8 +125,8 @@ class Dispatcher:
             setup_seconds=limits.setup_seconds,
             objection=self._objection,
             place_refused=self._place_refused,
-            closed=lambda pbx, reason: self._recoveries[pbx].closed(reason),
-            doubt=self._doubt,
+            closed=self._recoveries.closed,
+            doubt=self._recoveries.doubt,
             wake=self.wake,
         )
 
@@ -151,11 +151,11 @@ class Dispatcher:
                 self.trunks.unknown(pbx)
                 self._metrics.pbx_link_up.labels(pbx).set(1)
                 self._metrics.pbx_connects.labels(pbx).inc()
-                self._recoveries[pbx].link_up()
+                self._recoveries.link_up(pbx)
             case LinkDown(reason, refused):
                 log.warning("pbx_down", pbx=pbx, reason=reason, refused=refused)
                 self._metrics.pbx_link_up.labels(pbx).set(0)
-                self._recoveries[pbx].link_down()
+                self._recoveries.link_down(pbx)
                 self.trunks.unknown(pbx)
             case TrunkState():
                 self.trunks.hear(pbx, event)
@@ -206,6 +206,40 @@ class Dispatcher:
                 self.put(active.campaign, active.agent)
         self.wake()
 
+    def take_up(
+        self,
+        pbxs: Sequence[Pbx],
+        drivers: Mapping[str, PbxDriver],
+        setup_seconds: float,
+    ) -> None:
+        """The configuration has changed, the trunks and tenants given before with it: it binds from the next call on.
+
+        ``drivers`` has the new PBXs' too. A PBX that is in ``pbxs`` no longer is followed until its calls have ended;
+        then ``on_pbx_left`` is called.
+        """
+        known = self._configured.pbxs
+        gone = known.keys() - {each.id for each in pbxs}
+        known.clear()
+        known.update((each.id, each) for each in pbxs)
+        for name in known:
+            self._recoveries.add(name, drivers[name])
+        for name in gone:
+            self._recoveries.retire(name)
+        self._sender.setup_seconds = setup_seconds
+        self._limits.take_up()
+        self.trunks.take_up()
+        self._leaving = True
+        self.wake()
+
+    def _let_go(self) -> None:
+        """Forget what left the configuration, as soon as no call of ours occupies it."""
+        if not self._leaving:
+            return
+        for name in self._recoveries.let_go(lambda pbx: self._book.get(Key(Level.PBX, pbx)).used > 0):
+            log.info("pbx_left", pbx=name)
+            self.on_pbx_left(name)
+        self._leaving = not self._limits.sweep()
+
     def is_active(self, campaign_id: int) -> bool:
         """Whether the dispatcher dials for a campaign."""
         return campaign_id in self._campaigns
@@ -230,6 +264,7 @@ class Dispatcher:
         for live in lives:
             self._book.take(live.call.id, keys_of(live.call))
             self.calls.resume(live)
+            self._recoveries.resume(live)
 
     def pace(self, campaign_id: int) -> Pace | None:
         """How fast a campaign goes; None for one that is not active."""
@@ -247,7 +282,11 @@ class Dispatcher:
 
     def pbx_gate(self, pbx: str) -> Gate:
         """Whether a PBX takes calls now, and if not, why."""
-        return self._recoveries[pbx].gate()
+        return self._recoveries.gate(pbx)
+
+    def pbx_gates(self) -> Iterable[Gate]:
+        """The gates of all PBXs of the configuration."""
+        return self._recoveries.gates().values()
 
     def warnings(self, campaign: Campaign, agent: Agent | None) -> list[str]:
         """What would keep an active campaign silent now, in words."""
@@ -262,8 +301,7 @@ class Dispatcher:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks.open(tasks)
-                for recovery in self._recoveries.values():
-                    tasks.create_task(recovery.run())
+                self._recoveries.open(tasks)
                 while True:
                     wake_at = self._plan()
                     await self._sleep_until(wake_at)
@@ -283,6 +321,7 @@ class Dispatcher:
 
     def _plan(self) -> float | None:
         now = self._clock.now()
+        self._let_go()
         self.trunks.pace()
         planned = plan(self.snapshot(), now)
         for campaign_id in planned.hungry:
@@ -309,7 +348,7 @@ class Dispatcher:
             trunks=self._configured.trunks,
             pbxs=self._configured.pbxs,
             gates={
-                **{Key(Level.PBX, name): recovery.gate() for name, recovery in self._recoveries.items()},
+                **self._recoveries.gates(),
                 **self.trunks.gates(),
             },
             book=self._book,
@@ -353,7 +392,7 @@ class Dispatcher:
             return self._draining
         gate = self.trunks.gate(live.call.trunk, probe=live.probe)
         if gate.open and (live.probe or not gate.probe):
-            gate = self._recoveries[live.call.pbx].gate()
+            gate = self._recoveries.gate(live.call.pbx)
             return None if gate.open else gate.detail
         return gate.detail
 
@@ -383,10 +422,7 @@ class Dispatcher:
                 self.wake()
 
     def _hang_up(self, live: LiveCall) -> None:
-        self._tasks.spawn(self._recoveries[live.call.pbx].hang_up(live))
+        self._tasks.spawn(self._recoveries.hang_up(live))
 
     def _overdue(self, live: LiveCall) -> None:
-        self._doubt(live.call.pbx)
-
-    def _doubt(self, pbx: str) -> None:
-        self._recoveries[pbx].doubt()
+        self._recoveries.doubt(live.call.pbx)

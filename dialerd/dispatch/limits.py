@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dialerd.core.model import Agent, Call, Campaign, Pbx, Tenant, Trunk
@@ -23,11 +23,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the configuration names. Tenants come and go; the rest is fixed."""
+    """What the configuration names now. Whoever looks here sees each change."""
 
     tenants: Mapping[str, Tenant]
     trunks: Mapping[str, Trunk]
-    pbxs: Mapping[str, Pbx]
+    pbxs: dict[str, Pbx]
 
 
 class LimitBook:
@@ -36,16 +36,38 @@ class LimitBook:
     def __init__(self, configured: Configured, guard_seconds: float, metrics: Metrics) -> None:
         self.book = Book()
         self._guard = guard_seconds
+        self._configured = configured
         self._metrics = metrics
-        for trunk in configured.trunks.values():
-            self._set(
-                Key(Level.TRUNK, trunk.id), trunk.max_channels - trunk.reserved_channels, trunk.max_calls_per_second
-            )
-        for pbx in configured.pbxs.values():
-            self._set(Key(Level.PBX, pbx.id), pbx.max_channels, pbx.max_calls_per_second)
+        self.take_up()
         for tenant in configured.tenants.values():
             self.tenant(tenant)
         metrics.before_render.append(self._measure)
+
+    def take_up(self) -> None:
+        """Set the limits of the trunks and PBXs of the configuration as it is now."""
+        for trunk in self._configured.trunks.values():
+            self._set(
+                Key(Level.TRUNK, trunk.id), trunk.max_channels - trunk.reserved_channels, trunk.max_calls_per_second
+            )
+        for pbx in self._configured.pbxs.values():
+            self._set(Key(Level.PBX, pbx.id), pbx.max_channels, pbx.max_calls_per_second)
+
+    def sweep(self) -> bool:
+        """Forget trunks, PBXs and tenants that left the configuration; False: calls occupy some of them yet."""
+        configured = self._configured
+        named: dict[Level, Collection[str]] = {
+            Level.TRUNK: configured.trunks,
+            Level.TRUNK_PACE: configured.trunks,
+            Level.PBX: configured.pbxs,
+            Level.PBX_OWN: configured.pbxs,
+            Level.TENANT: configured.tenants,
+        }
+        gone = [key for key, _ in self.book.items() if key.level in named and key.name not in named[key.level]]
+        free = [key for key in gone if not self.book.get(key).used]
+        for key in free:
+            self.book.drop(key)
+            self._metrics.forget_slots(key.level.value, str(key.name))
+        return len(free) == len(gone)
 
     def pbx_own(self, pbx: str, max_channels: int | None, max_calls_per_second: float | None) -> None:
         """Set the ceilings of a PBX's own configuration, which bind beside ours."""

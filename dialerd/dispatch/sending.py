@@ -71,7 +71,8 @@ class Sender:
         self._hopper = hopper
         self._book = book
         self._tasks = tasks
-        self._setup_seconds = setup_seconds
+        self.setup_seconds = setup_seconds
+        """Allowed from the originate to the first ring, of each call from now on."""
         self._objection = objection
         """Why a committed call must not go out after all; None: it may."""
         self._place_refused = place_refused
@@ -130,7 +131,7 @@ class Sender:
             originated_at=at,
         )
         settings = planned.campaign.settings
-        setup = settings.answer_timeout + self._setup_seconds
+        setup = settings.answer_timeout + self.setup_seconds
         queue = planned.agent.kind is AgentKind.QUEUE
         return LiveCall(call, contact, settings, setup, hands_over=queue, probe=planned.probe)
 

@@ -22,6 +22,7 @@ class Tenants(Mapping[str, Tenant]):
     def __init__(self, configured: Iterable[Tenant], trunks: Collection[str], store: Store) -> None:
         self._all = {each.id: each for each in configured}
         self._in_file = frozenset(self._all)
+        """The names of those that the configuration file has."""
         self._trunks = trunks
         self._store = store
         self.on_change: Callable[[Tenant], None] = lambda _tenant: None
@@ -50,6 +51,18 @@ class Tenants(Mapping[str, Tenant]):
             if each.id in self._in_file:
                 log.warning("tenant_in_file_and_store", tenant=each.id)
             else:
+                self._put(each)
+
+    def take_up(self, configured: Iterable[Tenant], stored: Iterable[Tenant]) -> None:
+        """Take up a changed configuration file; one that left it is gone, unless the store has it, too."""
+        before, left = dict(self._all), self._in_file
+        now = {each.id: each for each in configured}
+        self._in_file = frozenset(now)
+        found = {each.id: each for each in stored if each.id not in now}
+        for tenant_id in left - now.keys() - found.keys():
+            del self._all[tenant_id]
+        for each in (*now.values(), *(found[name] for name in left & found.keys())):
+            if before.get(each.id) != each:
                 self._put(each)
 
     async def create(self, new: Tenant) -> None:

@@ -54,7 +54,10 @@ class TrunkView:
 
 
 class Trunks:
-    """Every trunk of the configuration; what a person paused stays so over restarts."""
+    """Every trunk of the configuration; what a person paused stays so over restarts.
+
+    ``configured`` is looked at again whenever :meth:`take_up` is called.
+    """
 
     def __init__(
         self,
@@ -76,12 +79,31 @@ class Trunks:
         self._metrics = metrics
         self._pbx_gate = pbx_gate
         self._wake = wake
+        self._guard = guard_seconds
+        self._put_back = put_back
         self._paused: dict[str, TrunkPause] = {}
-        self._answered: dict[str, deque[bool]] = {name: deque(maxlen=RATIO_CALLS) for name in configured}
-        self._ailments = {
-            name: Ailments(trunk, book, clock, metrics, guard_seconds, put_back) for name, trunk in configured.items()
-        }
+        self._answered: dict[str, deque[bool]] = {}
+        self._ailments: dict[str, Ailments] = {}
+        self._ways: dict[str, tuple[str, str]] = {}
+        """The PBX and the dial string of each trunk: with another one, what was known of it no longer counts."""
+        self.take_up()
         metrics.before_render.append(self._measure)
+
+    def take_up(self) -> None:
+        """Take up the trunks of the configuration as they are now."""
+        for name in self._ailments.keys() - self._configured.keys():
+            del self._ailments[name], self._answered[name], self._ways[name]
+            self._metrics.forget_trunk(name)
+        for name, trunk in self._configured.items():
+            way = trunk.pbx, trunk.dial
+            if self._ways.get(name) == way:
+                self._ailments[name].take_up(trunk)
+                continue
+            self._ways[name] = way
+            for result in ("accepted", "refused", "in_doubt"):
+                self._metrics.originates.labels(trunk.pbx, name, result)
+            self._answered[name] = deque(maxlen=RATIO_CALLS)
+            self._ailments[name] = Ailments(trunk, self._book, self._clock, self._metrics, self._guard, self._put_back)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -172,6 +194,8 @@ class Trunks:
 
         ``probe``: asked for the call that tries a suspended trunk.
         """
+        if trunk_id not in self._configured:
+            return Gate(False, f"trunk {trunk_id} is not in the configuration")
         now = self._clock.now()
         pause = self._paused.get(trunk_id)
         if pause is not None:

@@ -151,6 +151,20 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         super().forget(call_id)
         self._set_timer()
 
+    async def watch(self, trunks: Mapping[str, str]) -> None:
+        """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""
+        self._trunks = AmiTrunks(trunks)
+        link = self._ready_link()
+        if link is None:
+            return  # whoever connects asks
+        try:
+            states = await trunk_states(functools.partial(self._must, link), self._trunks)
+        except LinkLost:
+            return
+        if link is self._ready_link():
+            for state in states:
+                self._tell(state)
+
     # The link.
 
     async def _connect(self) -> AmiLink:
@@ -192,8 +206,8 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
 
     async def _serve(self, link: AmiLink) -> str:
         """Watch the link until it is lost; return why."""
-        settings = self._settings
         while not link.lost.done():
+            settings = self._settings
             await asyncio.wait({link.lost}, timeout=settings.ping_every)
             if link.lost.done():
                 break

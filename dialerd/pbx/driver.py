@@ -225,3 +225,9 @@ class PbxDriver(Protocol):
 
     def forget(self, call_id: str) -> None:
         """Drop what the driver remembers of a call that was settled without an Ended."""
+
+    async def watch(self, trunks: Mapping[str, str]) -> None:
+        """Tell the state of these trunks from now on, dial strings by their ids, and of no others.
+
+        What the PBX knows of them is told at once, or behind the next LinkUp.
+        """

@@ -184,6 +184,16 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._calls.keep(listed)
         return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
 
+    async def watch(self, trunks: Mapping[str, str]) -> None:
+        """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""
+        self._gateways = Gateways(trunks)
+        link = self._ready_link()
+        if link is not None:
+            try:
+                await self._ask_gateways(link)
+            except LinkLost:
+                return  # whoever connects asks
+
     async def _prepare(self, order: Originate) -> str | None:
         """See to it that the answered call can be placed; return why not. Raises LinkLost: then nothing was sent."""
         if order.hands_over:

@@ -98,6 +98,7 @@ class LinkedDriver(ABC, Generic[L]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._hang_up_when_made: set[str] = set()
         self._counts: Counter[str] = Counter()
+        self._try_now = asyncio.Event()
 
     @property
     def state(self) -> LinkState:
@@ -126,6 +127,12 @@ class LinkedDriver(ABC, Generic[L]):
         await asyncio.gather(*tasks, return_exceptions=True)
         self._run_task = None
         self._state, self._reason = LinkState.STOPPED, "stopped"
+
+    def use(self, settings: LinkSettings) -> None:
+        """Connect by these settings from now on. The link that is up stays; one that was refused is tried at once."""
+        self._settings = settings
+        if self._state is LinkState.REFUSED:
+            self._try_now.set()
 
     @abstractmethod
     async def hangup(self, call_id: str) -> bool:
@@ -173,8 +180,17 @@ class LinkedDriver(ABC, Generic[L]):
                 failures = 0
             self._down(reason, refused)
             pause = self._settings.backoff(failures, self._clock.chance())
-            await self._clock.sleep(self._settings.refused_retry if refused else pause)
+            await self._pause(self._settings.refused_retry if refused else pause)
             failures += 1
+
+    async def _pause(self, seconds: float) -> None:
+        waits = {asyncio.ensure_future(self._clock.sleep(seconds)), asyncio.ensure_future(self._try_now.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        self._try_now.clear()
 
     def _down(self, reason: str, refused: bool) -> None:
         self._state = LinkState.REFUSED if refused else LinkState.CONNECTING

@@ -120,6 +120,13 @@ class SimulatedDriver:
         """Drop what the driver remembers of a call."""
         self._calls.pop(call_id, None)
 
+    async def watch(self, trunks: Mapping[str, str]) -> None:
+        """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""
+        self._trunks = {dial: trunk for trunk, dial in trunks.items()}
+        if self._wire is not None:
+            for word in self._pbx.trunks():
+                self._hear(word)
+
     def _link(self) -> Wire:
         if self._wire is None:
             raise LinkLost(self._reason or "the link is down")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
@@ -126,6 +127,28 @@ class Metrics:
     def watch_queue(self, queue: str, length: Callable[[], int]) -> None:
         """Show how much waits in a queue; asked whenever the metrics are read."""
         self._queues[queue] = length
+
+    def unwatch_link(self, pbx: str) -> None:
+        """A PBX has left the configuration."""
+        self._links.pop(pbx, None)
+        self._drop(self.pbx_link_up, pbx)
+
+    def forget_trunk(self, trunk: str) -> None:
+        """A trunk has left the configuration: show no state of it any more. What was counted stays."""
+        for gauge in (self.trunk_suspended, self.trunk_rate_share, self.trunk_answer_seizure_ratio):
+            self._drop(gauge, trunk)
+        for state in ("up", "paused", "down"):
+            self._drop(self.trunk_state, trunk, state)
+
+    def forget_slots(self, level: str, name: str) -> None:
+        """A holder of limits has left the configuration."""
+        self._drop(self.slots_used, level, name)
+        self._drop(self.slots_limit, level, name)
+
+    @staticmethod
+    def _drop(gauge: Gauge, *labels: str) -> None:
+        with contextlib.suppress(KeyError):
+            gauge.remove(*labels)
 
     def render(self) -> bytes:
         """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""

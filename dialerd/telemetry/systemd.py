@@ -35,6 +35,10 @@ class ServiceManager:
         """The daemon serves, and connects to its PBXs."""
         self._tell("READY=1", f"STATUS={status}")
 
+    def reloading(self) -> None:
+        """The daemon reads its configuration again; :meth:`ready` follows."""
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={int(self._clock.mono() * 1e6)}")
+
     def stopping(self, seconds: float) -> None:
         """The daemon stops, and may take so many seconds: longer than the unit's TimeoutStopSec, if need be."""
         self._tell("STOPPING=1", "STATUS=finishing the calls in flight", f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dialerd.clock import VirtualClock
-from dialerd.config import Config, parse
+from dialerd.clock import Clock, VirtualClock
+from dialerd.config import Config, PbxConfig, parse
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Agent, AgentKind, Call, CallStatus, Campaign, Contact
 from dialerd.core.outcome import Outcome
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.requests import NewCampaign, Upload
+from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx, SimulatedSettings
 from dialerd.service import Daemon
 from dialerd.store import agents, calls, campaigns, contact_list, events
@@ -87,11 +88,18 @@ class House:
     """More of the configuration of trunk a."""
 
     def __post_init__(self) -> None:
-        text = TOML.format(store=self.folder / "dialerd.db", trunk_a=self.trunk_a, **vars(self.size))
-        self.config: Config = parse(text, {}, self.folder / "x.toml", Path.read_text)
+        self.toml = TOML.format(store=self.folder / "dialerd.db", trunk_a=self.trunk_a, **vars(self.size))
+        """The configuration file, as a daemon reads it at its start."""
+        self.config = self.read()
         migrate(self.config.store.url)
         self.pbx = SimulatedPbx(self.settings, self.clock)
+        self.pbxs = {"main": self.pbx}
+        """Every PBX that a daemon had a driver for."""
         self.daemon: Daemon
+
+    def read(self) -> Config:
+        """Read the configuration file."""
+        return parse(self.toml, {}, self.folder / "x.toml", Path.read_text)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Daemon]:
@@ -128,9 +136,13 @@ class House:
         await asyncio.gather(task, return_exceptions=True)
 
     def _daemon(self) -> Daemon:
-        trunks = {trunk.id: trunk.dial for trunk in self.config.trunks()}
-        driver = SimulatedDriver("main", self.pbx, self.clock, trunks)
-        return Daemon(self.config, self.clock, Metrics(), {"main": driver})
+        self.config = self.read()
+        return Daemon(self.config, self.clock, Metrics(), self._driver)
+
+    def _driver(self, name: str, _pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
+        if name not in self.pbxs:
+            self.pbxs[name] = SimulatedPbx(self.settings, clock)
+        return SimulatedDriver(name, self.pbxs[name], clock, trunks)
 
     @staticmethod
     async def _started(task: asyncio.Task[None], up: asyncio.Event) -> None:

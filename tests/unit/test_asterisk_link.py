@@ -264,3 +264,24 @@ async def test_stop_ends_everything_at_once(bench: Bench) -> None:
     bench.peer.send(newchannel() + hangup())
     await bench.driver.stop()
     assert bench.told.events == told
+
+
+async def test_a_new_secret_is_tried_at_once_where_the_old_one_was_refused(bench: Bench) -> None:
+    bench.peer.answers["Login"] = lambda action: (
+        success(action) + message("Event: FullyBooted") if action["Secret"] == "new" else error(action, "Bad secret")
+    )
+    await bench.driver.start(bench.told)
+    await bench.told.link(LinkDown)
+    assert bench.driver.state is LinkState.REFUSED
+    bench.driver.use(replace(QUICK, port=bench.peer.port, secret="new"))
+    await bench.told.link(LinkUp)
+    assert [action["Secret"] for action in bench.peer.actions if action["Action"] == "Login"] == ["open sesame", "new"]
+
+
+async def test_a_link_that_is_up_stays_when_its_settings_change(bench: Bench) -> None:
+    await bench.up()
+    bench.driver.use(replace(QUICK, port=bench.peer.port, secret="new"))
+    bench.peer.cut()
+    mark = bench.told.mark
+    await bench.told.link(LinkUp, after=mark)
+    assert [action["Secret"] for action in bench.peer.actions if action["Action"] == "Login"] == ["open sesame", "new"]

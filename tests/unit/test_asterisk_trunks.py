@@ -101,3 +101,23 @@ async def test_a_ceiling_of_zero_is_none(pbx: Pbx) -> None:
     pbx.peer.answers["CoreSettings"] = lambda action: success(action, "AsteriskVersion: 22.10.0", "CoreMaxCalls: 0")
     await pbx.up()
     assert pbx.told.events[0] == LinkUp("22.10.0")
+
+
+async def test_other_trunks_are_told_as_soon_as_they_are_asked_for(pbx: Pbx) -> None:
+    await pbx.up()
+    await _told(pbx, "south", up=False)
+    mark = pbx.told.mark
+    await pbx.driver.watch({"desk": "PJSIP/{number}@phone", "north": "PJSIP/{number}@north"})
+    assert sorted(pbx.states_told()[2:]) == [("desk", False), ("north", True)]
+    pbx.peer.send(message("Event: PeerStatus", "Peer: PJSIP/south", "PeerStatus: Reachable"))
+    pbx.peer.send(message("Event: PeerStatus", "Peer: PJSIP/phone", "PeerStatus: Reachable"))
+    await _told(pbx, "desk", up=True, after=mark)
+    assert "south" not in {trunk for trunk, _ in pbx.states_told()[2:]}
+
+
+async def test_without_a_link_other_trunks_are_told_behind_the_next(pbx: Pbx) -> None:
+    await pbx.driver.watch({"desk": "PJSIP/{number}@phone"})
+    assert pbx.states_told() == []
+    await pbx.up()
+    await _told(pbx, "desk", up=False)
+    assert pbx.states_told() == [("desk", False)]

@@ -62,9 +62,13 @@ class Served:
                 if self.logged[-1]["event"] == event:
                     return self.logged[-1]
 
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     async def stop(self) -> int:
         """Ask it to stop; returns its exit status."""
-        self._process.send_signal(signal.SIGTERM)
+        self.send(signal.SIGTERM)
         return await self.end()
 
     async def end(self) -> int:
@@ -130,6 +134,10 @@ async def test_systemd_is_told(tmp_path: Path) -> None:
             assert told[-1]["STATUS"] == "0 calls in flight; PBXs: sim up"
             await until("WATCHDOG")
             await until("WATCHDOG")
+            daemon.send(signal.SIGHUP)
+            await until("RELOADING")
+            assert int(told[-1]["MONOTONIC_USEC"]) > 0
+            await until("READY")
             stopping = asyncio.create_task(until("STOPPING"))
             assert await daemon.stop() == 0
             await stopping
@@ -173,3 +181,55 @@ async def test_a_key_of_another_certificate_is_told_at_the_start(tmp_path: Path)
         assert await daemon.end() == 1
     told = next(each for each in daemon.logged if each["event"] == "not_started")
     assert "do not make a pair" in told["reason"]
+
+
+def rewrite(folder: Path, old: str, new: str) -> None:
+    """Change the configuration file of a daemon that runs."""
+    config = folder / "dialerd.toml"
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+async def test_a_hangup_signal_takes_up_what_can_change_and_names_what_waits(tmp_path: Path) -> None:
+    async with served(tmp_path) as daemon:
+        await daemon.until("ready")
+        rewrite(tmp_path, "max_calls_per_second = 5\nmax_channels = 5\n[tenant", "max_calls_per_second = 2\n[tenant")
+        daemon.send(signal.SIGHUP)
+        told = await daemon.until("config_not_reloaded")
+        assert told["problems"] == ["trunk.one.max_channels: is missing"]
+        rewrite(tmp_path, "max_calls_per_second = 2\n[tenant", "max_calls_per_second = 2\nmax_channels = 3\n[tenant")
+        rewrite(tmp_path, "127.0.0.1:0", "127.0.0.1:1")
+        rewrite(tmp_path, "[pbx.sim]", '[logging]\nlevel = "debug"\n[pbx.sim]')
+        daemon.send(signal.SIGHUP)
+        told = await daemon.until("config_reloaded")
+        assert told["applied"] == ["logging.level", "trunk.one.max_calls_per_second", "trunk.one.max_channels"]
+        assert (await daemon.until("config_needs_restart"))["keys"] == ["server.listen"]
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.usefixtures("certificate")
+async def test_a_renewed_certificate_is_shown_after_a_hangup_signal(tmp_path: Path) -> None:
+    async with served(tmp_path, server=TLS, warnings="ignore") as daemon:
+        port = (await daemon.until("ready"))["port"]
+        before = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+        made = trustme.CA().issue_cert("127.0.0.1")
+        made.private_key_pem.write_to_path(tmp_path / "server.key")
+        daemon.send(signal.SIGHUP)
+        assert "do not make a pair" in (await daemon.until("config_not_reloaded"))["problems"][0]
+        assert await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port)) == before
+        made.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+        daemon.send(signal.SIGHUP)
+        await daemon.until("config_reloaded")
+        after = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+        assert after == made.cert_chain_pems[0].bytes().decode()
+        assert await daemon.stop() == 0
+
+
+async def test_signals_that_come_before_the_start_is_done_are_heeded_behind_it(tmp_path: Path) -> None:
+    async with served(tmp_path) as daemon:
+        await daemon.until("store_created")
+        daemon.send(signal.SIGHUP)
+        assert await daemon.stop() == 0
+    assert "config_not_reloaded" not in daemon.events
+    assert daemon.events[-1] == "stopped"

@@ -21,7 +21,8 @@ from dialerd.clock import SystemClock, show_id
 from dialerd.config import parse
 from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
 from dialerd.pbx.driver import Accepted, InDoubt, LinkLost, LinkState, LiveChannel, Originate, Refused, Sink
-from dialerd.service import Daemon, web_app
+from dialerd.process import web_app
+from dialerd.service import Daemon
 from dialerd.store import contact_list, keys
 from dialerd.store.db import Store
 from dialerd.store.keys import Role
@@ -104,6 +105,9 @@ class SilentDriver:
 
     def forget(self, call_id: str) -> None:
         """Nothing is remembered."""
+
+    async def watch(self, trunks: Mapping[str, str]) -> None:
+        """Nothing will be told."""
 
 
 @dataclass
@@ -262,7 +266,7 @@ async def open_house(
     if fresh:
         shutil.copy(template.path, path)
     config = parse(TOML.format(store=path), {}, folder / "dialerd.toml", Path.read_text)
-    daemon = Daemon(config, SystemClock(), Metrics(), None if dials else {"main": SilentDriver()})
+    daemon = Daemon(config, SystemClock(), Metrics(), None if dials else lambda *_: SilentDriver())
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
     server = ApiServer(web_app(api))
     stop, up = asyncio.Event(), asyncio.Event()
