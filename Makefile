@@ -43,7 +43,7 @@ lint: $(DEV)
 	exit $$failed
 
 fast-tests: $(DEV)
-	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch" $(FAST_TESTS)
+	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch"

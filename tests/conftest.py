@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -12,6 +14,7 @@ from hypothesis import settings
 from dialerd.telemetry.metrics import Metrics
 from tests.support.effort import examples
 from tests.support.logs import restored_logs
+from tests.support.postgres import Cluster, Shared
 from tests.support.virtual import virtual
 
 __all__ = ["metrics", "restored_logs", "virtual"]
@@ -24,6 +27,18 @@ settings.load_profile("dialerd")
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 _NOTHING_MAY_BE_SKIPPED = os.environ.get("CI", "").lower() == "true"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Whichever worker has started the run's PostgreSQL, the run itself removes it."""
+    if not hasattr(session.config, "workerinput"):
+        Shared(_folder_of_run(session.config)).remove()
+
+
+def _folder_of_run(config: pytest.Config) -> Path:
+    # A worker's base is a folder in that of the run.
+    base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # the hook has no fixtures
+    return base.parent if hasattr(config, "workerinput") else base
 
 
 @pytest.hookimpl(wrapper=True)
@@ -55,3 +70,20 @@ def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
 def metrics() -> Metrics:
     """Metrics in a registry of their own."""
     return Metrics()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Cluster:
+    """The run's own PostgreSQL."""
+    return Shared(_folder_of_run(request.config)).get()
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres: Cluster) -> Iterator[str]:
+    """A new, empty database of it."""
+    name = f"test_{os.getpid()}_{next(_databases)}"
+    yield postgres.create(name)
+    postgres.drop(name)

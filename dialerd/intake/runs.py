@@ -19,6 +19,8 @@ RUN_CHARS = 8 * 1024 * 1024
 PART_ROWS = 500
 """Rows of one part, at most."""
 _PART_CHARS = 512 * 1024
+_LINES = ",\n"
+"""Between the rows of a part: each on a line of its own, for a database that takes lines."""
 
 _TEXTS = attrgetter("first_name", "last_name", "email", "company", "timezone", "priority", "external_id")
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
@@ -111,7 +113,8 @@ class _Run:
         order = sorted(range(len(self._numbers)), key=self._numbers.__getitem__)
         for start in range(0, len(order), PART_ROWS):
             some = [[place, self._numbers[place]] for place in order[start : start + PART_ROWS]]
-            yield Numbers(len(some), _encode(some))
+            # Numbers are E.164: nothing else in the text looks like the end of a row.
+            yield Numbers(len(some), _encode(some).replace("],[", f"]{_LINES}["))
         yield from self._in_parts()
 
     def _in_parts(self) -> Iterator[Contacts]:
@@ -119,5 +122,5 @@ class _Run:
         for place, text in enumerate(self._contacts):
             chars += len(text)
             if place + 1 - first == PART_ROWS or chars >= _PART_CHARS or place + 1 == len(self._contacts):
-                yield Contacts(first, place + 1 - first, f"[{','.join(self._contacts[first : place + 1])}]")
+                yield Contacts(first, place + 1 - first, f"[{_LINES.join(self._contacts[first : place + 1])}]")
                 first, chars = place + 1, 0

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Contact, ContactStatus
+from dialerd.store.contact_ids import in_order
 from dialerd.store.contacts import to_contact
 from dialerd.store.schema import contact, from_micros, to_micros
 
@@ -134,13 +135,13 @@ async def _due(
         some = lists[start : start + _ARMS]
         values = {"campaign": campaign_id, "at_rank": rank, "now": now, "most": most}
         values |= {f"list_{index}": list_id for index, list_id in enumerate(some)}
-        rows = (await conn.execute(due_statement(len(some)), values)).mappings()
+        rows = (await conn.execute(due_statement(len(some), conn.dialect.name), values)).mappings()
         found += [(row["due_at"], row["id"], to_contact(row)) for row in rows]
     return [each for _, _, each in sorted(found, key=lambda each: each[:2])[:most]]
 
 
 @lru_cache(maxsize=_ARMS)
-def due_statement(lists: int) -> sa.Select[tuple[object, ...]]:
+def due_statement(lists: int, dialect: str) -> sa.Select[tuple[object, ...]]:
     """The longest due contacts of one rank in so many lists: one range of ix_contact_due each, merged as they come."""
     arms = [
         sa.select(contact.c.id, contact.c.due_at).where(
@@ -153,5 +154,5 @@ def due_statement(lists: int) -> sa.Select[tuple[object, ...]]:
         for index in range(lists)
     ]
     merged = arms[0] if lists == 1 else sa.union_all(*arms)
-    first = merged.order_by("due_at", "id").limit(sa.bindparam("most", type_=sa.Integer)).subquery()
+    first = in_order(merged, ("due_at", "id"), sa.bindparam("most", type_=sa.Integer), dialect).subquery()
     return sa.select(contact).join(first, first.c.id == contact.c.id)

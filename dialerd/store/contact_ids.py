@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -41,6 +42,18 @@ def visible(
             return _joined(arms)
         low = _highest(low, span.last)
     return _joined([*arms, _arm(campaign_id, status, low, None, base=False)])
+
+
+def in_order(ids: sa.Select[Any] | sa.CompoundSelect[Any], order: Sequence[Any], most: Any, dialect: str) -> Any:
+    """The first so many of some ids, read no further than that in any of the ranges that they are made of.
+
+    SQLite merges the ranges of a UNION as they come. PostgreSQL does so where each is told to be in order by itself.
+    """
+    if dialect == "postgresql" and isinstance(ids, sa.CompoundSelect):
+        # Each its first: no more than that of one can be among the first of all.
+        arms = [arm.order_by(*order).limit(most).subquery() for arm in ids.selects]  # type: ignore[attr-defined] # each is a select
+        ids = sa.union_all(*(sa.select(arm) for arm in arms))
+    return ids.order_by(*order).limit(most)
 
 
 def _arm(

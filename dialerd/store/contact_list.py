@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.store import contact_search, imports
-from dialerd.store.contact_ids import visible
+from dialerd.store.contact_ids import in_order, visible
 from dialerd.store.contacts import BASE_LIST, to_contact
 from dialerd.store.imports import Span
 from dialerd.store.schema import campaign_stats, contact, contact_number, contact_outcome
@@ -72,7 +72,8 @@ async def page(
     else:
         key = contact.c.id
         query = _by_age(campaign_id, chosen, staged, after)
-    rows = (await conn.execute(page_statement(query, key.name, limit, offset, from_end=from_end))).mappings()
+    statement = page_statement(query, key.name, limit, offset, from_end=from_end, dialect=conn.dialect.name)
+    rows = (await conn.execute(statement)).mappings()
     return [to_contact(row) for row in sorted(rows, key=lambda row: row[key.name])]
 
 
@@ -88,17 +89,19 @@ async def total(conn: AsyncConnection, campaign_id: int, chosen: Filter) -> int:
     return await conn.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
 
 
-def page_statement(ids: Any, order: str, limit: int, offset: int, *, from_end: bool) -> sa.Select[Any]:
+def page_statement(
+    ids: Any, order: str, limit: int, offset: int, *, from_end: bool, dialect: str = "sqlite"
+) -> sa.Select[Any]:
     """The contacts of a page of ids. What is passed over is passed over in the index, and no contact is read for it."""
     place: sa.ColumnClause[Any] = sa.column(order)
-    ordered = ids.order_by(place.desc() if from_end else place).limit(limit).offset(offset)
-    some = ordered.subquery()
+    ordered = in_order(ids, [place.desc() if from_end else place], limit + offset, dialect)
+    some = ordered.limit(limit).offset(offset).subquery()
     return sa.select(contact).join(some, some.c.id == contact.c.id)
 
 
 async def _counted(conn: AsyncConnection, campaign_id: int, chosen: Filter) -> int:
     if chosen.outcome is not None:
-        query: Any = sa.select(sa.func.sum(contact_outcome.c.contacts)).where(
+        query: Any = sa.select(sa.cast(sa.func.sum(contact_outcome.c.contacts), sa.BigInteger)).where(
             contact_outcome.c.campaign_id == campaign_id, contact_outcome.c.outcome == chosen.outcome.value
         )
         if chosen.status is not None:

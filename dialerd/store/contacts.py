@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Contact, ContactStatus
 from dialerd.core.outcome import Outcome
-from dialerd.store import callbacks, imports
+from dialerd.store import batches, callbacks, imports
 from dialerd.store.callbacks import CallbackStatus
-from dialerd.store.contact_ids import visible
+from dialerd.store.contact_ids import in_order, visible
 from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.schema import CALLBACK_RANK, contact, contact_import, contact_number, from_micros, to_micros
 from dialerd.store.tx import Tx
@@ -41,7 +41,7 @@ async def insert(tx: Tx, campaign_id: int, list_id: int, rows: Sequence[Mapping[
         "due_at": 0,
         "updated_at": tx.clock.wall(),
     }
-    await tx.conn.execute(sa.insert(contact), [{**fixed, **row, "rank": row["priority"]} for row in fresh])
+    await batches.insert(tx.conn, contact, [{**fixed, **row, "rank": row["priority"]} for row in fresh])
     return len(fresh)
 
 
@@ -49,12 +49,10 @@ async def _numbered(tx: Tx, campaign_id: int, rows: Sequence[Mapping[str, Any]])
     """Take the numbers of new contacts; returns the rows whose number was free."""
     if not rows:
         return rows
-    taken = await tx.conn.execute(
-        _insert_or_skip(tx.conn),
-        [{"campaign_id": campaign_id, "phone_number": row["phone_number"], "contact_id": row["id"]} for row in rows],
-        execution_options={"preserve_rowcount": True},
-    )
-    if taken.rowcount == len(rows):
+    numbers = [
+        {"campaign_id": campaign_id, "phone_number": row["phone_number"], "contact_id": row["id"]} for row in rows
+    ]
+    if await batches.insert(tx.conn, contact_number, numbers, skip=True) == len(rows):
         return rows
     ours: set[int] = set()
     for start in range(0, len(rows), _CHUNK):
@@ -106,7 +104,7 @@ async def cancel_pending(tx: Tx, campaign_id: int, limit: int, *, reason: str) -
     """Cancel some of a campaign's pending contacts, with an event each; returns how many there were."""
     staged = await imports.staged(tx.conn, campaign_id)
     pending = visible(campaign_id, staged, status=ContactStatus.PENDING)
-    some = pending.order_by("id").limit(limit).subquery()
+    some = in_order(pending, ["id"], limit, tx.conn.dialect.name).subquery()
     return await _cancel(tx, sa.update(contact).where(contact.c.id.in_(sa.select(some.c.id))), reason)
 
 
@@ -193,17 +191,6 @@ async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
         tx.stats(campaign_id).move(ContactStatus.PENDING, ContactStatus.CANCELLED, had=outcome, has=outcome)
         tx.touched.add(campaign_id)
     return len(cancelled)
-
-
-def _insert_or_skip(conn: AsyncConnection) -> Any:
-    keys = ["campaign_id", "phone_number"]
-    if conn.dialect.name == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert as pg_insert
-
-        return pg_insert(contact_number).on_conflict_do_nothing(index_elements=keys)
-    from sqlalchemy.dialects.sqlite import insert as lite_insert
-
-    return lite_insert(contact_number).on_conflict_do_nothing(index_elements=keys)
 
 
 def to_contact(row: Mapping[Any, Any]) -> Contact:

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 import structlog
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.clock import Clock
-from dialerd.store import schema, sqlite_link, steps
+from dialerd.store import schema, steps
+from dialerd.store.backend import backend_of
 from dialerd.store.errors import StoreError, StoreNotReady
+from dialerd.store.faults import as_store_error, is_the_stores, translated
 from dialerd.store.records import CallStep, Event, Originating
 from dialerd.store.tx import Committed, Tx
 from dialerd.telemetry.metrics import Metrics
@@ -30,6 +31,9 @@ GROUP_WEIGHT = 500
 QUEUE_LIMIT = 20_000
 _PROBE_SECONDS = 1.0
 """How often a small commit is tried after one failed, while nobody else writes: to learn that writing works again."""
+_DOUBT_SECONDS = 5.0
+"""How long a store that is being closed goes on asking whether its last commit stands."""
+_CLOSE_SECONDS = 5.0
 _PROBE = sa.text("UPDATE alembic_version SET version_num = version_num")
 
 Operation = Callable[[Tx], Awaitable[T]]
@@ -56,12 +60,12 @@ class Store:
     """The database behind the daemon. All writes go through one writer, in the order they were asked for."""
 
     def __init__(self, url: str, clock: Clock, metrics: Metrics, *, readers: int = 4, group_weight: int = GROUP_WEIGHT):
-        self._url = url
         self._clock = clock
         self._metrics = metrics
         self._group_weight = group_weight
-        self._write_engine = _engine(url, immediate=True, size=1)
-        self._read_engine = _engine(url, immediate=False, size=readers)
+        self._backend = backend_of(url)
+        self._write_engine = self._backend.engine(writing=True, size=1)
+        self._read_engine = self._backend.engine(writing=False, size=readers)
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
@@ -84,7 +88,7 @@ class Store:
         """Check the schema and start the writer. Raises StoreNotReady, StoreError."""
         try:
             async with self.read() as conn:
-                revision = await conn.run_sync(_revision)
+                revision = await conn.run_sync(schema.revision_of)
                 if revision != schema.REVISION:
                     raise StoreNotReady(
                         f"the store is at schema {revision or 'none'}, this version needs {schema.REVISION}: "
@@ -105,8 +109,7 @@ class Store:
                 await self._task
         self._closing = True
         with self._clock.hold():
-            await self._write_engine.dispose()
-            await self._read_engine.dispose()
+            await self._dispose()
 
     async def crash(self) -> None:
         """Drop what is queued and close: for simulations of a killed process. What was committed stays."""
@@ -121,8 +124,14 @@ class Store:
         with self._clock.hold():
             # A connection in somebody's hands would be closed by nobody.
             await self._unread.wait()
-            await self._write_engine.dispose()
-            await self._read_engine.dispose()
+            await self._dispose()
+
+    async def _dispose(self) -> None:
+        """Close every connection; a server that does not answer is not waited for."""
+        for engine in (self._write_engine, self._read_engine):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await engine.dispose()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -132,8 +141,8 @@ class Store:
         self._reading += 1
         self._unread.clear()
         try:
-            with _translated(), self._clock.hold():
-                async with self._read_engine.connect() as conn:
+            with translated(), self._clock.hold():
+                async with self._read_engine.connect() as conn, _dropped_when_silent(conn):
                     yield conn
         finally:
             self._reading -= 1
@@ -198,16 +207,11 @@ class Store:
         outcome = _Outcome()
         begun = self._clock.mono()
         try:
-            with _translated(), self._clock.hold():
-                async with self._write_engine.begin() as conn:
-                    tx = Tx(conn, self._clock)
-                    if not batch:
-                        await conn.execute(_PROBE)
-                    await self._apply(tx, batch, outcome)
-                    committed = await self._finish(tx)
+            with translated(), self._clock.hold():
+                committed = await self._transact(batch, outcome)
         except Exception as error:
             # Whatever it is, it is the batch's: a writer that died of one bad row would take everything with it.
-            failure = error if isinstance(error, StoreError) else _as_store_error(error)
+            failure = error if isinstance(error, StoreError) else as_store_error(error)
             if not failure.permanent:
                 self._set_trouble(str(failure))
             for job in batch:
@@ -223,6 +227,47 @@ class Store:
                 job.future.set_result(result)
         for job, raised in outcome.failures:
             _fail(job.future, raised)
+
+    async def _transact(self, batch: list[_Job[Any]], outcome: _Outcome) -> Committed:
+        transaction: str | None = None
+        committed: Committed | None = None
+        try:
+            async with self._write_engine.connect() as conn, _dropped_when_silent(conn), conn.begin():
+                transaction = await self._backend.begin(conn)
+                tx = Tx(conn, self._clock)
+                if not batch:
+                    await conn.execute(_PROBE)
+                await self._apply(tx, batch, outcome)
+                committed = await self._finish(tx)
+        except Exception as error:
+            # Once all is written, it was the commit that failed, or only its answer.
+            if committed is None or transaction is None or not is_the_stores(error):
+                raise
+            if not await self._stands(transaction, as_store_error(error)):
+                raise
+        assert committed is not None
+        return committed
+
+    async def _stands(self, transaction: str, error: StoreError) -> bool:
+        """Whether a commit whose answer was lost stands; asked until the database tells, or the store is closed.
+
+        Told that it failed, those who wait would write it once more.
+        """
+        self._set_trouble(str(error))
+        deadline = None
+        while True:
+            with contextlib.suppress(SQLAlchemyError, OSError):
+                async with self._write_engine.connect() as conn, _dropped_when_silent(conn):
+                    stands = await self._backend.stands(conn, transaction)
+                if stands is not None:
+                    log.warning("commit_in_doubt_settled", stands=stands)
+                    return stands
+            if self._closing:
+                deadline = deadline or self._clock.mono() + _DOUBT_SECONDS
+                if self._clock.mono() >= deadline:
+                    log.error("commit_left_in_doubt", reason=str(error))
+                    return False
+            await self._clock.sleep(_PROBE_SECONDS)
 
     def _tell(self, committed: Committed) -> None:
         try:
@@ -259,13 +304,13 @@ class Store:
                     first = error
                     raise
         except Exception as error:
-            if _is_the_stores(error):
+            if is_the_stores(error):
                 # A full disk, say, or a lost connection. SQLite may have taken back the whole transaction by itself:
                 # what follows would be committed statement by statement. The savepoint is then gone too, so that the
                 # first error says more than the last.
-                raise (first if _is_the_stores(first) else error) from None
+                raise (first if first is not None and is_the_stores(first) else error) from None
             # The savepoint took it back; the rest of the batch goes on.
-            failure = _as_store_error(error) if isinstance(error, SQLAlchemyError) else error
+            failure = as_store_error(error) if isinstance(error, SQLAlchemyError) else error
             outcome.failures.append((job, failure))
             return
         tx.events += own.events
@@ -296,65 +341,15 @@ class Store:
         self.on_health()
 
 
-def _engine(url: str, *, immediate: bool, size: int) -> AsyncEngine:
-    parsed = make_url(url)
-    options: dict[str, Any] = {}
-    # Timeouts bound every wait: for a connection of the pool, and for SQLite's lock.
-    if parsed.drivername == "sqlite":
-        parsed = parsed.set(drivername="sqlite+aiosqlite")
-        options["async_creator"] = sqlite_link.connector(parsed.database or "", timeout=5.0)
-    engine = create_async_engine(parsed, pool_size=size, max_overflow=0, pool_timeout=10, **options)
-
-    @sa.event.listens_for(engine.sync_engine, "connect")
-    def _configure(connection: Any, _record: Any) -> None:
-        # The driver's own transaction handling would begin too late for BEGIN IMMEDIATE and for savepoints.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @sa.event.listens_for(engine.sync_engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
-
-    return engine
-
-
-def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return revision
-
-
-@contextlib.contextmanager
-def _translated() -> Any:
+@contextlib.asynccontextmanager
+async def _dropped_when_silent(conn: AsyncConnection) -> AsyncIterator[None]:
+    """Close a connection that did not answer in time: each further word to it, a rollback too, would wait as long."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
-        raise _as_store_error(error) from error
-
-
-def _as_store_error(error: Exception) -> StoreError:
-    # The driver's own words, without the statement and its parameters: they hold people's names and numbers.
-    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
-    # Python shows the text that it could not encode; its reason does not.
-    words = cause.reason if isinstance(cause, UnicodeEncodeError) else cause
-    return StoreError(f"{type(cause).__name__}: {words}"[:300], permanent=_is_permanent(error))
-
-
-def _is_the_stores(error: Exception | None) -> TypeGuard[DBAPIError]:
-    """Whether the database itself failed, and not what was asked of it."""
-    return isinstance(error, DBAPIError) and not _is_permanent(error)
-
-
-def _is_permanent(error: Exception) -> bool:
-    """Whether the fault lies in what was to be written, so that writing it again would fail again."""
-    if isinstance(error, DBAPIError):
-        return isinstance(error, IntegrityError | DataError)
-    # What a column's type or the driver cannot take (too large a number, half a character) is no fault of the database.
-    return isinstance(error, StatementError) or not isinstance(error, SQLAlchemyError | OSError)
+    except OSError:
+        with contextlib.suppress(SQLAlchemyError, OSError):
+            await conn.invalidate()
+        raise
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import CampaignStatus, ContactStatus
-from dialerd.store import contacts
+from dialerd.store import batches, contacts
 from dialerd.store.schema import campaign, contact, contact_number, do_not_call
 from dialerd.store.tx import Tx
 
@@ -37,7 +37,7 @@ async def add(tx: Tx, tenant: str, numbers: Mapping[str, str | None]) -> int:
         if number not in known
     ]
     if fresh:
-        await tx.conn.execute(sa.insert(do_not_call), fresh)
+        await batches.insert(tx.conn, do_not_call, fresh)
     unfinished = sa.select(campaign.c.id).where(
         campaign.c.tenant == tenant,
         campaign.c.status.in_(

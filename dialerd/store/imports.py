@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import ContactStatus
+from dialerd.store import batches
 from dialerd.store.schema import contact_import, import_reject
 from dialerd.store.tx import Tx
 
@@ -76,7 +77,7 @@ async def reject(tx: Tx, import_id: int, position: int, rows: Sequence[Mapping[s
     """Keep rejected rows for the report; ``position`` is the place of the first in the report."""
     if rows:
         numbered = [{**row, "import_id": import_id, "position": position + index} for index, row in enumerate(rows)]
-        await tx.conn.execute(sa.insert(import_reject), numbered)
+        await batches.insert(tx.conn, import_reject, numbered)
 
 
 async def remove(tx: Tx, import_id: int) -> None:

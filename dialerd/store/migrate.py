@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from dialerd.store import schema
 from dialerd.store.errors import StoreError
+from dialerd.store.faults import translated
+
+T = TypeVar("T")
+
+_PATIENCE = 3600.0
+"""Seconds that one step of a migration may take: an index of a large table, say."""
+
+_ONE_AT_A_TIME = 7_304_211_001
+"""The advisory lock of migrations: two daemons that start on an empty database take turns."""
 
 
 def migrate(url: str) -> str:
@@ -18,11 +34,9 @@ def migrate(url: str) -> str:
 
     A store that a newer version wrote is left alone: its revision is unknown here, which is an error.
     """
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["url"] = make_url(url)
     try:
-        command.upgrade(config, "head")
+        with translated():
+            run(url, _upgrade)
     except Exception as error:
         # Alembic raises errors of many kinds; each means that the store is as it was (DDL is transactional here).
         raise StoreError(f"migration failed: {error}") from error
@@ -30,11 +44,54 @@ def migrate(url: str) -> str:
 
 
 def is_new(url: str) -> bool:
-    """Whether the URL names a SQLite file that is not there yet."""
+    """Whether the URL names a SQLite file that is not there yet, or a PostgreSQL database without tables.
+
+    Raises StoreError where that cannot be told.
+    """
     parsed = make_url(url)
-    return parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").exists()
+    if parsed.get_backend_name() == "sqlite":
+        return not Path(parsed.database or "").exists()
+    with translated():
+        return run(url, lambda connection: not sa.inspect(connection).get_table_names())
 
 
-def engine_for_migration(url: sa.URL) -> sa.Engine:
-    """A plain, synchronous engine: migrations run before the daemon, or beside it by hand."""
-    return sa.create_engine(url)
+def _upgrade(connection: sa.Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def run(url: str, work: Callable[[sa.Connection], T]) -> T:
+    """Do some work on a plain connection, in one transaction: before the daemon runs, or beside it by hand."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        with _sqlite(parsed) as connection:
+            return work(connection)
+    # asyncpg alone speaks to PostgreSQL: a second driver would be a second way to connect to it.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _on_postgres(url, work)).result()
+
+
+@contextlib.contextmanager
+def _sqlite(url: sa.URL) -> Iterator[sa.Connection]:
+    engine = sa.create_engine(url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+async def _on_postgres(url: str, work: Callable[[sa.Connection], T]) -> T:
+    from dialerd.store.postgres_link import connector
+
+    creator = connector(url, writing=True, seconds=_PATIENCE)
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()

@@ -18,6 +18,10 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+# Compared by its bytes, as SQLite does it, whatever language the database was made for.
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 class Instant(sa.types.TypeDecorator[datetime]):
     """A moment as whole microseconds since 1970 in UTC: exact, sortable, and cheap on both databases."""
 
@@ -37,6 +41,9 @@ class JsonText(sa.types.TypeDecorator[Any]):
     impl = sa.Text
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:  # noqa: ARG002
+        return Text
+
     def process_bind_param(self, value: Any, dialect: Dialect) -> str:  # noqa: ARG002
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
 
@@ -54,6 +61,14 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+def revision_of(connection: sa.Connection) -> str | None:
+    """The revision that a store is at; None where it has no schema."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
 def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
     return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
@@ -67,16 +82,16 @@ agent = sa.Table(
     "agent",
     metadata,
     sa.Column("id", RowId, primary_key=True, autoincrement=False),
-    sa.Column("tenant", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("tenant", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("kind", Text, nullable=False),
     sa.Column("max_concurrent_calls", sa.Integer),
-    sa.Column("context", sa.Text),
-    sa.Column("exten", sa.Text),
+    sa.Column("context", Text),
+    sa.Column("exten", Text),
     sa.Column("priority", sa.Integer, nullable=False),
-    sa.Column("queue", sa.Text),
-    sa.Column("application", sa.Text),
-    sa.Column("data", sa.Text),
+    sa.Column("queue", Text),
+    sa.Column("application", Text),
+    sa.Column("data", Text),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_agent_name", "tenant", "name", unique=True),
 )
@@ -85,11 +100,11 @@ api_key = sa.Table(
     "api_key",
     metadata,
     sa.Column("id", RowId, primary_key=True, autoincrement=False),
-    sa.Column("tenant", sa.Text),  # NULL: a system key
-    sa.Column("role", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("salt", sa.Text, nullable=False),
-    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("tenant", Text),  # NULL: a system key
+    sa.Column("role", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("salt", Text, nullable=False),
+    sa.Column("digest", Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
 
@@ -97,17 +112,17 @@ campaign = sa.Table(
     "campaign",
     metadata,
     sa.Column("id", RowId, primary_key=True, autoincrement=False),
-    sa.Column("tenant", sa.Text, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("description", sa.Text),
+    sa.Column("tenant", Text, nullable=False),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("description", Text),
     sa.Column("agent_id", sa.BigInteger),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
     sa.Column("settings", JsonText, nullable=False),
     sa.Column("keep_open", sa.Boolean, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("started_at", Instant),
     sa.Column("completed_at", Instant),
-    sa.Column("reason", sa.Text),  # why the daemon itself paused it
+    sa.Column("reason", Text),  # why the daemon itself paused it
     sa.Column("visible", sa.Boolean, nullable=False),  # False until its upload is whole, and again once deleted
     sa.Index("ix_campaign_tenant", "tenant", "status", "id"),
 )
@@ -152,10 +167,10 @@ import_reject = sa.Table(
     sa.Column("import_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("row", sa.BigInteger),
-    sa.Column("column", sa.Text),
-    sa.Column("value", sa.Text),
-    sa.Column("code", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("column", Text),
+    sa.Column("value", Text),
+    sa.Column("code", Text, nullable=False),
+    sa.Column("message", Text, nullable=False),
 )
 
 contact = sa.Table(
@@ -164,26 +179,26 @@ contact = sa.Table(
     sa.Column("id", RowId, primary_key=True, autoincrement=False),
     sa.Column("campaign_id", sa.BigInteger, nullable=False),
     sa.Column("list_id", sa.BigInteger, nullable=False),
-    sa.Column("phone_number", sa.Text, nullable=False),
-    sa.Column("first_name", sa.Text),
-    sa.Column("last_name", sa.Text),
-    sa.Column("email", sa.Text),
-    sa.Column("company", sa.Text),
-    sa.Column("timezone", sa.Text),
+    sa.Column("phone_number", Text, nullable=False),
+    sa.Column("first_name", Text),
+    sa.Column("last_name", Text),
+    sa.Column("email", Text),
+    sa.Column("company", Text),
+    sa.Column("timezone", Text),
     sa.Column("priority", sa.Integer, nullable=False),
     sa.Column("rank", sa.Integer, nullable=False),  # the priority, or CALLBACK_RANK while a callback is promised
-    sa.Column("external_id", sa.Text),
+    sa.Column("external_id", Text),
     sa.Column("attributes", JsonText, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("callee_tries", sa.Integer, nullable=False),
     sa.Column("mishaps", sa.Integer, nullable=False),
     sa.Column("outcomes", JsonText, nullable=False),
-    sa.Column("last_outcome", sa.Text),
+    sa.Column("last_outcome", Text),
     sa.Column("due_at", sa.BigInteger, nullable=False),  # microseconds; 0: at once
     # due_at is when a rule lets go, and no retry's time: it falls when the rules change.
     sa.Column("deferred", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("reason", sa.Text),
+    sa.Column("reason", Text),
     sa.Column("updated_at", Instant, nullable=False),
     sa.Index("ix_contact_campaign", "campaign_id", "id"),
     sa.Index("ix_contact_status", "campaign_id", "status", "id"),
@@ -204,7 +219,7 @@ contact_number = sa.Table(
     "contact_number",
     metadata,
     sa.Column("campaign_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("phone_number", sa.Text, primary_key=True),
+    sa.Column("phone_number", Text, primary_key=True),
     sa.Column("contact_id", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -214,8 +229,8 @@ contact_outcome = sa.Table(
     "contact_outcome",
     metadata,
     sa.Column("campaign_id", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("outcome", sa.Text, primary_key=True),
-    sa.Column("status", sa.Text, primary_key=True),
+    sa.Column("outcome", Text, primary_key=True),
+    sa.Column("status", Text, primary_key=True),
     sa.Column("contacts", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -223,30 +238,30 @@ contact_outcome = sa.Table(
 call = sa.Table(
     "call",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
-    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("tenant", Text, nullable=False),
     sa.Column("campaign_id", sa.BigInteger, nullable=False),
     sa.Column("contact_id", sa.BigInteger, nullable=False),
     sa.Column("attempt", sa.Integer, nullable=False),
-    sa.Column("pbx", sa.Text, nullable=False),
-    sa.Column("trunk", sa.Text, nullable=False),
+    sa.Column("pbx", Text, nullable=False),
+    sa.Column("trunk", Text, nullable=False),
     sa.Column("agent_id", sa.BigInteger),
-    sa.Column("caller_id", sa.Text),
-    sa.Column("phone_number", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text),
-    sa.Column("fault", sa.Text),
+    sa.Column("caller_id", Text),
+    sa.Column("phone_number", Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
+    sa.Column("outcome", Text),
+    sa.Column("fault", Text),
     sa.Column("hangup_cause", sa.Integer),
-    sa.Column("hangup_text", sa.Text),
+    sa.Column("hangup_text", Text),
     sa.Column("sip_status", sa.Integer),
-    sa.Column("hung_up_by", sa.Text),
+    sa.Column("hung_up_by", Text),
     sa.Column("originated_at", Instant, nullable=False),
     sa.Column("ringing_at", Instant),
     sa.Column("answered_at", Instant),
     sa.Column("handed_over_at", Instant),
     sa.Column("ended_at", Instant),
     sa.Column("talk_seconds", sa.Float),
-    sa.Column("recording", sa.Text),
+    sa.Column("recording", Text),
     sa.Index("ix_call_campaign", "campaign_id", "originated_at", "id"),
     sa.Index("ix_call_contact", "contact_id"),
     # How often a number was dialled lately, in whatever campaign: what the rules that protect people count.
@@ -260,12 +275,12 @@ event = sa.Table(
     sa.Column("seq", RowId, primary_key=True, autoincrement=False),
     sa.Column("campaign_id", sa.BigInteger, nullable=False),
     sa.Column("contact_id", sa.BigInteger),
-    sa.Column("call_id", sa.Text),
-    sa.Column("kind", sa.Text, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("outcome", sa.Text),
-    sa.Column("reason", sa.Text),
-    sa.Column("phone_number", sa.Text),
+    sa.Column("call_id", Text),
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
+    sa.Column("outcome", Text),
+    sa.Column("reason", Text),
+    sa.Column("phone_number", Text),
     sa.Column("at", Instant, nullable=False),
     sa.Index("ix_event_campaign", "campaign_id", "seq"),
 )
@@ -273,9 +288,9 @@ event = sa.Table(
 do_not_call = sa.Table(
     "do_not_call",
     metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("phone_number", sa.Text, primary_key=True),
-    sa.Column("note", sa.Text),
+    sa.Column("tenant", Text, primary_key=True),
+    sa.Column("phone_number", Text, primary_key=True),
+    sa.Column("note", Text),
     sa.Column("created_at", Instant, nullable=False),
 )
 
@@ -288,11 +303,11 @@ callback = sa.Table(
     sa.Column("id", RowId, primary_key=True, autoincrement=False),
     sa.Column("campaign_id", sa.BigInteger, nullable=False),
     sa.Column("contact_id", sa.BigInteger, nullable=False),
-    sa.Column("phone_number", sa.Text, nullable=False),
+    sa.Column("phone_number", Text, nullable=False),
     sa.Column("due_at", Instant, nullable=False),
-    sa.Column("note", sa.Text),
+    sa.Column("note", Text),
     sa.Column("revived", sa.Boolean, nullable=False),  # it brought back a contact whose way had ended
-    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_callback_due", "campaign_id", "status", "due_at", "id"),
     sa.Index("ix_callback_contact", "contact_id"),
@@ -301,7 +316,7 @@ callback = sa.Table(
 tenant = sa.Table(
     "tenant",
     metadata,
-    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("id", Text, primary_key=True),
     sa.Column("settings", JsonText, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
 )
@@ -310,16 +325,16 @@ tenant = sa.Table(
 tenant_day = sa.Table(
     "tenant_day",
     metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("day", sa.Text, primary_key=True),
+    sa.Column("tenant", Text, primary_key=True),
+    sa.Column("day", Text, primary_key=True),
     sa.Column("calls", sa.BigInteger, nullable=False),
 )
 
 trunk_pause = sa.Table(
     "trunk_pause",
     metadata,
-    sa.Column("trunk", sa.Text, primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("trunk", Text, primary_key=True),
+    sa.Column("reason", Text, nullable=False),
     sa.Column("paused_at", Instant, nullable=False),
 )
 
@@ -327,11 +342,11 @@ trunk_pause = sa.Table(
 idempotency = sa.Table(
     "idempotency",
     metadata,
-    sa.Column("tenant", sa.Text, primary_key=True),
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("fingerprint", sa.Text, nullable=False),
+    sa.Column("tenant", Text, primary_key=True),
+    sa.Column("key", Text, primary_key=True),
+    sa.Column("fingerprint", Text, nullable=False),
     sa.Column("status", sa.Integer),  # NULL while the first request is being answered
-    sa.Column("content_type", sa.Text),
+    sa.Column("content_type", Text),
     sa.Column("body", sa.LargeBinary),
     sa.Column("created_at", Instant, nullable=False),
     sa.Index("ix_idempotency_age", "created_at"),

@@ -1,7 +1,7 @@
 """Contacts of an upload put into the store, a part of a run at a time, as the text in which its parser told them.
 
 SQLite reads the JSON itself: a row costs a third of what it takes to make Python's objects of it and to bind them, and
-the event loop's thread has nothing to do with it meanwhile.
+the event loop's thread has nothing to do with it meanwhile. PostgreSQL does the same (:mod:`postgres_staging`).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -72,17 +73,21 @@ class Refused:
 
 async def take_numbers(tx: Tx, place: Place, count: int, part: str) -> Refused:
     """Take a part's numbers (:class:`dialerd.intake.runs.Numbers`) for its contacts; returns whose were not free."""
-    values = {
+    values: dict[str, Any] = {
         "campaign": place.campaign_id,
         "tenant": place.tenant,
         "first": place.ids.start,
         "step": place.ids.step,
-        "part": part,
     }
-    taken = await tx.conn.execute(_TAKE, values)
-    if taken.rowcount == count:
-        return Refused()
-    rows = (await tx.conn.execute(_REFUSED, values)).all()
+    rows: Sequence[Any]
+    if tx.conn.dialect.name == "postgresql":
+        from dialerd.store import postgres_staging
+
+        rows = await postgres_staging.take_numbers(tx.conn, part, count, values)
+    else:
+        values["part"] = part
+        taken = await tx.conn.execute(_TAKE, values)
+        rows = [] if taken.rowcount == count else (await tx.conn.execute(_REFUSED, values)).all()
     return Refused(
         tuple(row.place for row in rows if not row.unwanted), tuple(row.place for row in rows if row.unwanted)
     )
@@ -90,14 +95,18 @@ async def take_numbers(tx: Tx, place: Place, count: int, part: str) -> Refused:
 
 async def insert(tx: Tx, place: Place, part: str, refused: Sequence[int]) -> int:
     """Store a part's contacts (:class:`dialerd.intake.runs.Contacts`), those at some places not; returns how many."""
-    values = {
+    values: dict[str, Any] = {
         "campaign": place.campaign_id,
         "list": place.list_id,
         "first": place.ids.start,
         "step": place.ids.step,
         "now": to_micros(tx.clock.wall()),
-        "part": part,
     }
+    if tx.conn.dialect.name == "postgresql":
+        from dialerd.store import postgres_staging
+
+        return await postgres_staging.insert(tx.conn, part, refused, values)
+    values["part"] = part
     if refused:
         inserted = await tx.conn.execute(_INSERT_FRESH, {**values, "refused": json.dumps(list(refused))})
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
-from dialerd.store import callbacks, last_look
+from dialerd.store import batches, callbacks, last_look
 from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.contacts import cancel_chosen
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
@@ -35,78 +34,36 @@ _CHUNK = 500
 _FINISHED = tuple(status.value for status in FINISHED)
 _ENDS = frozenset({ContactStatus.COMPLETED, ContactStatus.FAILED, ContactStatus.CANCELLED})
 
-_UPDATE_CALL = (
-    sa.update(call)
-    .where(call.c.id == sa.bindparam("key"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                "status",
-                "outcome",
-                "fault",
-                "hangup_cause",
-                "hangup_text",
-                "sip_status",
-                "hung_up_by",
-                "ringing_at",
-                "answered_at",
-                "handed_over_at",
-                "ended_at",
-                "talk_seconds",
-            )
-        }
-    )
-)
-_UPDATE_CONTACT = (
-    sa.update(contact)
-    .where(contact.c.id == sa.bindparam("key"))
-    .values(
-        {
-            name: sa.bindparam(name)
-            for name in (
-                "status",
-                "attempts",
-                "callee_tries",
-                "mishaps",
-                "outcomes",
-                "last_outcome",
-                "due_at",
-                "deferred",
-                "rank",
-                "updated_at",
-            )
-        }
-    )
-)
-_INSERT_CALL = sa.insert(call)
-_INSERT_EVENT = sa.insert(event)
 # The contact is theirs only where it is still pending and due, and its campaign still active.
-_CLAIM = (
-    sa.update(contact)
-    .where(
-        contact.c.id.in_(sa.bindparam("keys", expanding=True)),
-        contact.c.status == ContactStatus.PENDING.value,
-        contact.c.due_at <= sa.bindparam("now"),
-        sa.exists(
-            sa.select(campaign.c.id).where(
-                campaign.c.id == contact.c.campaign_id,
-                campaign.c.status == CampaignStatus.ACTIVE.value,
-                campaign.c.visible,
-            )
-        ),
-    )
-    .values(
-        status=ContactStatus.ORIGINATED.value, attempts=contact.c.attempts + 1, updated_at=sa.bindparam("updated_at")
-    )
-    .returning(contact.c.id, contact.c.rank)
+_THEIRS = (
+    contact.c.status == sa.literal_column(f"'{ContactStatus.PENDING.value}'"),
+    contact.c.due_at <= sa.bindparam("now"),
+    sa.exists(
+        sa.select(campaign.c.id).where(
+            campaign.c.id == contact.c.campaign_id,
+            campaign.c.status == CampaignStatus.ACTIVE.value,
+            campaign.c.visible,
+        )
+    ),
 )
+
+
+def _claiming(chosen: sa.ColumnElement[bool]) -> Any:
+    taken = {"status": ContactStatus.ORIGINATED.value, "attempts": contact.c.attempts + 1}
+    new = sa.update(contact).where(chosen).values(**taken, updated_at=sa.bindparam("updated_at"))
+    return new.returning(contact.c.id, contact.c.rank)
+
+
+_CLAIM = _claiming(sa.and_(contact.c.id.in_(sa.bindparam("keys", expanding=True)), *_THEIRS))
+# Who holds a contact's row on PostgreSQL (a person with psql) is not waited for: the contact is dialled another time.
+_FREE = (
+    sa.select(contact.c.id)
+    .where(contact.c.id == sa.any_(sa.bindparam("keys", type_=sa.ARRAY(sa.BigInteger))), *_THEIRS)
+    .order_by(contact.c.id)
+    .with_for_update(skip_locked=True, of=contact)
+)
+_CLAIM_FREE = _claiming(contact.c.id.in_(_FREE))
 _COUNTERS = tuple(column.name for column in campaign_stats.columns if not column.primary_key)
-_ADD_TO_STATS = (
-    sa.update(campaign_stats)
-    .where(campaign_stats.c.campaign_id == sa.bindparam("key"))
-    .values({name: campaign_stats.c[name] + sa.bindparam(f"add_{name}", type_=sa.BigInteger) for name in _COUNTERS})
-)
 _FINISH = (
     sa.update(campaign)
     .where(
@@ -143,7 +100,7 @@ async def apply(tx: Tx, originating: Sequence[Originating], steps: Sequence[Call
     """
     claimed, promised = await _claim(tx, await last_look.permitted(tx, originating))
     if claimed:
-        await tx.conn.execute(_INSERT_CALL, [_call_row(each.call) for each in claimed])
+        await batches.insert(tx.conn, call, [_call_row(each.call) for each in claimed])
         await _count_the_day(tx, claimed)
     if promised:
         await callbacks.set_status(tx, promised, CallbackStatus.DIALLED)
@@ -187,9 +144,10 @@ async def _claim(tx: Tx, originating: Sequence[Originating]) -> tuple[list[Origi
     taken: list[Originating] = []
     promised: list[int] = []
     now = to_micros(tx.clock.wall())
+    claim = _CLAIM_FREE if tx.conn.dialect.name == "postgresql" else _CLAIM
     for ids in _chunks(list(by_contact)):
         values = {"keys": ids, "now": now, "updated_at": originating[0].event.at}
-        ranks = {row.id: row.rank for row in await tx.conn.execute(_CLAIM, values)}
+        ranks = {row.id: row.rank for row in await tx.conn.execute(claim, values)}
         taken += [by_contact[contact_id] for contact_id in ids if contact_id in ranks]
         promised += [contact_id for contact_id, rank in ranks.items() if rank == CALLBACK_RANK]
     return taken, promised
@@ -212,11 +170,11 @@ async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
         if each.event is not None:
             tx.emit(each.event)
     if calls:
-        await tx.conn.execute(_UPDATE_CALL, [{"key": key, **_call_state(each)} for key, each in calls.items()])
+        await batches.update(tx.conn, call, [{"key": key, **_call_state(each)} for key, each in calls.items()])
     if unkept := [key for key, each in contacts.items() if each.callback and each.status is ContactStatus.PENDING]:
         await callbacks.restore(tx, unkept)
     if contacts:
-        await tx.conn.execute(_UPDATE_CONTACT, [{"key": key, **_contact_state(each)} for key, each in contacts.items()])
+        await batches.update(tx.conn, contact, [{"key": key, **_contact_state(each)} for key, each in contacts.items()])
     await _cancel_returned(tx, [each for each in contacts.values() if each.status is ContactStatus.PENDING])
 
 
@@ -234,12 +192,12 @@ async def _cancel_returned(tx: Tx, returned: Sequence[Contact]) -> None:
 async def write_stats(tx: Tx) -> None:
     """Add the batch's changes to the campaigns' counters."""
     changes = [
-        {"key": campaign_id, **{f"add_{name}": delta.columns[name] for name in _COUNTERS}}
+        {"key": campaign_id, **{name: delta.columns[name] for name in _COUNTERS}}
         for campaign_id, delta in sorted(tx.deltas.items())
         if any(delta.columns.values())
     ]
     if changes:
-        await tx.conn.execute(_ADD_TO_STATS, changes)
+        await batches.update(tx.conn, campaign_stats, changes, adding=True)
     by_outcome = [
         {"campaign_id": campaign_id, "outcome": outcome.value, "status": status.value, "contacts": count}
         for campaign_id, delta in sorted(tx.deltas.items())
@@ -247,20 +205,7 @@ async def write_stats(tx: Tx) -> None:
         if count
     ]
     if by_outcome:
-        await tx.conn.execute(_add_to_outcomes(tx.conn.dialect.name), by_outcome)
-
-
-@lru_cache
-def _add_to_outcomes(dialect: str) -> Any:
-    if dialect == "postgresql":
-        from sqlalchemy.dialects.postgresql import insert
-    else:
-        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment] # of one shape
-    new = insert(contact_outcome)
-    return new.on_conflict_do_update(
-        index_elements=["campaign_id", "outcome", "status"],
-        set_={"contacts": contact_outcome.c.contacts + new.excluded.contacts},
-    )
+        await batches.add(tx.conn, contact_outcome, "contacts", by_outcome)
 
 
 async def finish_campaigns(tx: Tx) -> None:
@@ -278,7 +223,7 @@ async def finish_campaigns(tx: Tx) -> None:
 async def write_events(tx: Tx, events: Sequence[Event]) -> None:
     """Write the batch's events under their numbers."""
     if events:
-        await tx.conn.execute(_INSERT_EVENT, [_event_row(each) for each in events])
+        await batches.insert(tx.conn, event, [_event_row(each) for each in events])
 
 
 def _chunks(ids: list[int]) -> Iterable[list[int]]:

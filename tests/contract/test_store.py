@@ -17,12 +17,28 @@ import sqlalchemy as sa
 from dialerd.clock import SystemClock
 from dialerd.core.model import CallStatus, CampaignStatus, Contact, ContactStatus
 from dialerd.core.outcome import Fault, Outcome
-from dialerd.store import calls, campaigns, contact_due, contact_list, contacts, events, imports, removal, schema
+from dialerd.intake import runs
+from dialerd.intake.rows import NewContact
+from dialerd.intake.runs import Contacts, Numbers
+from dialerd.store import (
+    calls,
+    campaigns,
+    contact_due,
+    contact_list,
+    contacts,
+    do_not_call,
+    events,
+    imports,
+    removal,
+    schema,
+    staging,
+)
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.imports import Import
-from dialerd.store.migrate import migrate
+from dialerd.store.migrate import migrate, run
 from dialerd.store.records import EventDraft, EventKind
+from dialerd.store.staging import Place, Refused
 from dialerd.store.tx import Committed, Tx
 from dialerd.telemetry.metrics import Metrics
 from tests.support.records import a_row, a_step, add_campaign, add_contacts, an_originating, due, originate
@@ -56,10 +72,36 @@ class Database:
         return Store(self.url, self.clock, Metrics())
 
 
-@pytest.fixture(params=["sqlite"])
+@dataclass
+class PostgresDatabase(Database):
+    """A database of a real PostgreSQL. Its disk cannot be filled up, so it refuses to write in another way."""
+
+    async def fill_up(self, store: Store) -> None:
+        """The next table or index that grows finds no room."""
+
+        async def limit(tx: Tx) -> None:
+            for name in ("contact", "call", "event"):
+                await tx.conn.exec_driver_sql(
+                    "CREATE OR REPLACE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS "
+                    "$$ BEGIN RAISE EXCEPTION 'could not extend file: disk full' USING ERRCODE = '53100'; END $$"
+                )
+                await tx.conn.exec_driver_sql(
+                    f"CREATE TRIGGER no_room BEFORE INSERT ON {name} EXECUTE FUNCTION no_room()"
+                )
+
+        await store.write(limit)
+
+    async def make_room(self, store: Store) -> None:
+        async with store._write_engine.begin() as conn:
+            await conn.exec_driver_sql("DROP FUNCTION no_room CASCADE")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Every kind of database in turn."""
-    return {"sqlite": Database(f"sqlite:///{tmp_path}/dialerd.db")}[request.param]
+    if request.param == "sqlite":
+        return Database(f"sqlite:///{tmp_path}/dialerd.db")
+    return PostgresDatabase(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture
@@ -375,6 +417,99 @@ class TestClaim:
             return await contact_list.page(conn, 1, contact_list.Filter(), limit=10)
 
 
+def the_parts(*rows: NewContact) -> tuple[Numbers, Contacts]:
+    """A run of so few rows as its two parts."""
+    _, numbers, listed = runs.runs(rows)
+    assert isinstance(numbers, Numbers)
+    assert isinstance(listed, Contacts)
+    return numbers, listed
+
+
+def a_new(number: int, **values: Any) -> NewContact:
+    return NewContact(number, f"+1202{5_000_000 + number}", **values)
+
+
+class TestStaging:
+    """Parts of an upload, as their parser told them."""
+
+    PLACE = Place("one", 1, 77, range(100, 200, 10))
+
+    async def take(self, store: Store, *rows: NewContact) -> tuple[Refused, int]:
+        await store.write(lambda tx: imports.begin(tx, Import(77, 1, staged=True)))
+        numbers, listed = the_parts(*rows)
+        refused = await store.write(lambda tx: staging.take_numbers(tx, self.PLACE, numbers.count, numbers.text))
+        without = sorted({*refused.duplicates, *refused.unwanted})
+        return refused, await store.write(lambda tx: staging.insert(tx, self.PLACE, listed.text, without))
+
+    async def test_every_column_arrives_as_it_was_read(self, store: Store) -> None:
+        await add_campaign(store)
+        full: dict[str, Any] = {
+            "first_name": 'Zoë, the "first"',
+            "last_name": "O'Brien\\ [x],[y]\n\tnext",
+            "email": "a@example.com",
+            "company": "株式会社 👍",
+            "timezone": "America/New_York",
+            "priority": 7,
+            "external_id": "",
+            "attributes": {"line": "one\ntwo\x01\x02\x1f", "deep": "],\n["},
+        }
+        refused, stored = await self.take(store, a_new(1, **full), a_new(2))
+        assert (refused, stored) == (Refused(), 2)
+        async with store.read() as conn:
+            found = await contacts.get_many(conn, [100, 110])
+        assert {name: getattr(found[100], name) for name in full} == full
+        assert (found[110].first_name, found[110].attributes, found[110].priority) == (None, {}, 0)
+        assert [contact.id for contact in await due(store)] == []  # staged, and not published yet
+
+    async def test_numbers_that_are_not_free(self, store: Store) -> None:
+        await add_campaign(store)
+        await add_contacts(store, a_row(1))
+        await store.write(lambda tx: do_not_call.add(tx, "one", {"+12025000002": None}))
+        await store.write(lambda tx: do_not_call.add(tx, "two", {"+12025000003": None}))
+        refused, stored = await self.take(store, a_new(3), a_new(1), a_new(2), a_new(4), a_new(3))
+        assert sorted(refused.duplicates) == [1, 4]
+        assert refused.unwanted == (2,)
+        assert stored == 2
+        async with store.read() as conn:
+            assert set(await contacts.get_many(conn, range(100, 160))) == {100, 130}
+            for number, contact_id in ((1, 1), (3, 100), (4, 130)):
+                found = sa.select(schema.contact_number.c.contact_id).where(
+                    schema.contact_number.c.phone_number == f"+1202{5_000_000 + number}"
+                )
+                assert await conn.scalar(found) == contact_id
+
+    async def test_several_parts_in_one_transaction(self, store: Store) -> None:
+        await add_campaign(store)
+        await store.write(lambda tx: imports.begin(tx, Import(77, 1, staged=True)))
+        first, second = the_parts(a_new(1)), the_parts(a_new(2))
+        later = Place("one", 1, 77, range(500, 600, 10))
+
+        async def both(tx: Tx) -> int:
+            assert await staging.take_numbers(tx, self.PLACE, 1, first[0].text) == Refused()
+            assert await staging.take_numbers(tx, later, 1, second[0].text) == Refused()
+            stored = await staging.insert(tx, self.PLACE, first[1].text, [])
+            return stored + await staging.insert(tx, later, second[1].text, [])
+
+        assert await store.write(both) == 2
+        async with store.read() as conn:
+            assert set(await contacts.get_many(conn, [100, 500])) == {100, 500}
+
+    async def test_a_part_that_cannot_be_stored_leaves_the_rest_of_the_commit(self, store: Store) -> None:
+        await add_campaign(store)
+        numbers, _ = the_parts(a_new(1))
+        broken = numbers.text.replace("[0,", '["no place",')
+        bad, good = await asyncio.gather(
+            store.write(lambda tx: staging.take_numbers(tx, self.PLACE, 1, broken)),
+            store.write(lambda tx: campaigns.set_visible(tx, 1, visible=False)),
+            return_exceptions=True,
+        )
+        # SQLite counts what is no number as none; PostgreSQL refuses it, and says nothing of it.
+        assert not isinstance(bad, BaseException) or (isinstance(bad, StoreError) and bad.permanent)
+        assert "no place" not in str(bad)
+        assert good is None
+        assert store.trouble is None
+
+
 class TestOriginating:
     async def test_a_committed_call_has_its_contact_its_event_and_its_count(self, store: Store) -> None:
         await add_campaign(store)
@@ -543,11 +678,11 @@ class TestMigrations:
         from alembic.migration import MigrationContext
 
         migrate(database.url)
-        engine = sa.create_engine(database.url)
-        with engine.connect() as conn:
-            differences = compare_metadata(MigrationContext.configure(conn), schema.metadata)
-        engine.dispose()
-        assert differences == []
+
+        def differences(conn: sa.Connection) -> Any:
+            return compare_metadata(MigrationContext.configure(conn), schema.metadata)
+
+        assert run(database.url, differences) == []
 
     def test_the_code_needs_the_newest(self) -> None:
         from alembic.config import Config
@@ -557,14 +692,26 @@ class TestMigrations:
         config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
         assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
 
+    def test_texts_are_compared_by_their_bytes(self, database: Database) -> None:
+        """Whatever language the database was made for (the tests' PostgreSQL: American English)."""
+        migrate(database.url)
+
+        def text_columns(conn: sa.Connection) -> set[str | None]:
+            found = sa.inspect(conn)
+            return {
+                getattr(column["type"], "collation", None)
+                for table in schema.metadata.tables
+                for column in found.get_columns(table)
+                if isinstance(column["type"], sa.String)
+            }
+
+        assert run(database.url, text_columns) == ({"C"} if "postgresql" in database.url else {None})
+
     def test_migrating_again_changes_nothing(self, database: Database) -> None:
         assert migrate(database.url) == migrate(database.url) == schema.REVISION
 
     def test_a_newer_store_is_left_alone(self, database: Database) -> None:
         migrate(database.url)
-        engine = sa.create_engine(database.url)
-        with engine.begin() as conn:
-            conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-        engine.dispose()
+        run(database.url, lambda conn: conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
         with pytest.raises(StoreError, match="9999"):
             migrate(database.url)

@@ -1,0 +1,33 @@
+"""Which database a URL names, and what the store asks of it in its own way (ADR 7)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+
+class Backend(Protocol):
+    """A kind of database. Statements that differ stand beside those who use them, by ``conn.dialect.name``."""
+
+    def engine(self, *, writing: bool, size: int) -> AsyncEngine:
+        """Make an engine of at most so many connections, every wait of which has its deadline."""
+
+    async def begin(self, conn: AsyncConnection) -> str | None:
+        """Begin a transaction of the writer; returns what :meth:`stands` knows it by, or None where none is needed."""
+
+    async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
+        """Whether a transaction whose commit was not answered was committed; None while that is not decided."""
+
+
+def backend_of(url: str) -> Backend:
+    """The kind of database that a URL names, with what it takes to connect to it."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        from dialerd.store.sqlite_link import SqliteBackend
+
+        return SqliteBackend(parsed.database or "")
+    from dialerd.store.postgres_link import PostgresBackend
+
+    return PostgresBackend(url)
