@@ -7,8 +7,8 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dialerd.store.migrate import migrate
 from dialerd.store.schema import to_micros
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.integration.daemon import TENANT, Stock
 
 CAMPAIGN = 1
 FIRST_NUMBER = 2_020_000_000
@@ -92,29 +93,69 @@ async def filled(folder: Path, rows: int, kinds: Kinds = MIXED) -> AsyncIterator
 def fill(path: Path, rows: int, kinds: Kinds) -> None:
     """Make a store of a paused campaign with so many contacts, of these kinds in turn."""
     migrate(f"sqlite:///{path}")
-    now = to_micros(_clock.wall())
+    with _unguarded(path) as connection:
+        _add_campaign(connection, CAMPAIGN, "one", CampaignStatus.PAUSED, CampaignSettings())
+        _add_contacts(connection, CAMPAIGN, rows, kinds, 10)
+
+
+def dialing(
+    stock: Stock, folder: Path, *, contacts: int, campaigns: int = 1, tenants: Sequence[str] = (TENANT,)
+) -> Stock:
+    """A stock with active campaigns, of these tenants in turn, which have so many contacts due at once between them.
+
+    A daemon that starts on a copy of it begins to dial. Each campaign may have a thousand calls at once.
+    """
+    made = Stock(folder / f"stock-{_clock.number()}.db", stock.key)
+    shutil.copy(stock.store, made.store)
+    settings = CampaignSettings(
+        calling_hours_start="00:00", calling_hours_end="00:00", concurrent_calls=1000, max_retries=0
+    )
+    each = contacts // campaigns
+    with _unguarded(made.store) as connection:
+        for number, tenant in enumerate(tenants, 1):
+            connection.execute(
+                "INSERT INTO agent (id, tenant, name, kind, context, exten, priority, created_at) "
+                "VALUES (?, ?, 'agent', 'dialplan', 'dialer', 'answered', 1, 0)",
+                (number, tenant),
+            )
+        for number in range(campaigns):
+            place = number % len(tenants)
+            campaign_id = CAMPAIGN + number
+            _add_campaign(connection, campaign_id, tenants[place], CampaignStatus.ACTIVE, settings, place + 1)
+            _add_contacts(connection, campaign_id, each, PENDING, 10 + number * each)
+    return made
+
+
+@contextmanager
+def _unguarded(path: Path) -> Iterator[sqlite3.Connection]:
+    """Fill a store. Nobody reads it before it is whole, and what a failing machine leaves half made is made anew."""
     connection = sqlite3.connect(path)
-    # Nobody reads it before it is whole, and a machine that fails meanwhile makes it anew.
     connection.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -400000")
     with connection:
-        connection.execute(
-            "INSERT INTO campaign (id, tenant, name, status, settings, keep_open, created_at, visible) "
-            "VALUES (?, 'one', 'list', ?, ?, 1, ?, 1)",
-            (CAMPAIGN, CampaignStatus.PAUSED.value, CampaignSettings().model_dump_json(), now),
-        )
-        add_contacts(connection, CAMPAIGN, rows, kinds, now)
+        yield connection
+    connection.execute("PRAGMA journal_mode = WAL")
     connection.close()
 
 
-def add_contacts(
+def _add_campaign(
     connection: sqlite3.Connection,
     campaign_id: int,
-    rows: int,
-    kinds: Kinds,
-    now: int,
-    first: int = 10,
+    tenant: str,
+    status: CampaignStatus,
+    settings: CampaignSettings,
+    agent_id: int | None = None,
 ) -> None:
+    connection.execute(
+        "INSERT INTO campaign (id, tenant, name, agent_id, status, settings, keep_open, created_at, visible) "
+        "VALUES (?, ?, 'list', ?, ?, ?, 1, ?, 1)",
+        (campaign_id, tenant, agent_id, status.value, settings.model_dump_json(), to_micros(_clock.wall())),
+    )
+    connection.execute("INSERT INTO campaign_stats (campaign_id) VALUES (?)", (campaign_id,))
+
+
+def _add_contacts(connection: sqlite3.Connection, campaign_id: int, rows: int, kinds: Kinds, first: int) -> None:
     """Give a campaign so many contacts, with ids from ``first`` on, and its counters; it must have none yet."""
+    now = to_micros(_clock.wall())
     indexes = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'contact' AND sql IS NOT NULL"
     ).fetchall()
@@ -155,7 +196,6 @@ def add_contacts(
         "WHERE campaign_id = ? AND last_outcome IS NOT NULL GROUP BY 2, 3",
         (campaign_id,),
     )
-    connection.execute("INSERT OR IGNORE INTO campaign_stats (campaign_id) VALUES (?)", (campaign_id,))
     for status in ContactStatus:
         connection.execute(
             f"UPDATE campaign_stats SET {status.value} = "

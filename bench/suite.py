@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import calls, imports, lists, slots
+from bench import answers, calls, growth, imports, lists, slots, start
 from bench.context import Benchmark
 
 BENCHMARKS = (
@@ -11,4 +11,8 @@ BENCHMARKS = (
     Benchmark("imports", imports.run, 600),
     Benchmark("lists", lists.run, 420),
     Benchmark("claims", lists.run_claims, 420),
+    Benchmark("start", start.run, 240),
+    Benchmark("answers", answers.run, 180),
+    Benchmark("growth", growth.run, 480),
+    Benchmark("growth-streams", growth.run_streams, 120),
 )
