@@ -120,7 +120,8 @@ class SystemClock:
 
     def uuid(self) -> str:
         stamp = (time.time_ns() // 1_000_000) & 0xFFFF_FFFF_FFFF
-        value = (stamp << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
+        drawn = secrets.randbits(74)
+        value = (stamp << 80) | (0x7 << 76) | (drawn >> 62 << 64) | (0b10 << 62) | (drawn & (1 << 62) - 1)
         return str(uuid.UUID(int=value))
 
     def token(self, nbytes: int = 32) -> str:

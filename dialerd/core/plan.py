@@ -131,6 +131,8 @@ class _Round:
             for view in self._snapshot.campaigns
             if view.waiting_since is not None and self._now.mono - view.waiting_since > PATIENCE and view.contacts
         ]
+        if not overdue:
+            return lanes
         for view in sorted(overdue, key=lambda each: each.waiting_since or 0.0):
             # Who was served or kept for before may have taken the last of what this one found free.
             lanes = [lane for lane in lanes if self._ready(lane)]

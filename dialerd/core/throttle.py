@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Level(StrEnum):
@@ -34,8 +35,7 @@ class Level(StrEnum):
 _SHOWN = {Level.TRUNK_PACE: Level.TRUNK, Level.PBX_OWN: Level.PBX}
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One holder of limits: a trunk, a PBX, a tenant …"""
 
     level: Level

@@ -347,13 +347,13 @@ class Calls:
             left = live.settings.answer_timeout - (now - call.ringing_at).total_seconds()
             self._hang_up_after(live, left, Goal.ANSWER_TIMEOUT)
         else:
-            left = live.setup_seconds
-        self._overdue_after(live, max(0.0, left) + GRACE_SECONDS)
+            self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
 
     def _hang_up_after(self, live: LiveCall, seconds: float, goal: Goal) -> None:
         def expire() -> None:
             live.goal = goal
             self._hang_up(live)
+            self._overdue_after(live, GRACE_SECONDS)
 
         live.timers.append(self._clock.call_at(self._clock.mono() + seconds, expire))
 

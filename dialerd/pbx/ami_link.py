@@ -30,7 +30,8 @@ class AmiAction(Action):  # type: ignore[misc]
 
     def __init__(self, headers: wire.Headers, each: Callable[[AmiMessage], None] | None) -> None:
         self._text = wire.ami_action(headers)
-        super().__init__(headers)
+        # panoramisk reads no more of it than its id.
+        super().__init__([header for header in headers if header[0] in ("Action", "ActionID")])
         self._each = each
         self._answer: AmiMessage | None = None
 
@@ -79,6 +80,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         self.stream = AmiStream(max_message)
         self.awaiting_actions: list[Action] = []  # stays empty, see forgetable_actions
         self._on_message = on_message
+        self._unsent: list[bytes] = []
         self._next_id = 0
         self._reason: str | None = None
 
@@ -126,6 +128,18 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
                 return answer
         finally:
             self.responses.pop(action.id, None)
+
+    def send(self, action: AmiAction) -> None:
+        """Send an action with all others of this turn of the event loop, in one write."""
+        self.responses[action.id] = action
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent.append(str(action).encode(self.encoding))
+
+    def _flush(self) -> None:
+        data, self._unsent = b"".join(self._unsent), []
+        if not self.closed:
+            self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         try:

@@ -24,9 +24,7 @@ class AmiMessage:
 
     def __post_init__(self) -> None:
         # The first of a repeated header counts: Asterisk writes its own before what a dialplan's UserEvent appends.
-        first: dict[str, str] = {}
-        for name, value in self.headers:
-            first.setdefault(name.lower(), value)
+        first = {name.lower(): value for name, value in reversed(self.headers)}
         object.__setattr__(self, "_first", first)
 
     def get(self, name: str, default: str = "") -> str:
@@ -105,14 +103,12 @@ class AmiStream:
 
     def _message(self, raw: bytes) -> AmiMessage | None:
         headers = []
-        for line in raw.split(_EOL):
-            if not line:
-                continue
-            name, colon, value = line.partition(b":")
-            if not colon or not name:
+        for line in raw.decode(errors="replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            if colon and name:
+                headers.append((name, value.removeprefix(" ")))
+            elif line:
                 self.garbage += 1
-                continue
-            headers.append((name.decode(errors="replace"), value.decode(errors="replace").removeprefix(" ")))
         if not headers:
             return None
         message = AmiMessage(tuple(headers))

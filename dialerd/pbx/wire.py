@@ -13,6 +13,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NewType
 
 from dialerd.pbx.driver import Originate, Place
@@ -73,6 +74,8 @@ def text(field: str, value: str) -> str:
     Raises WireError for C0 and C1 controls (NUL, CR, LF, NEL …), Unicode line and paragraph separators, and lone
     surrogates, which UTF-8 cannot carry.
     """
+    if value.isascii() and value.isprintable():
+        return value
     for char in value:
         if (char < " " or char > "~") and unicodedata.category(char) in _FORBIDDEN:
             raise WireError(field, f"holds a forbidden character (U+{ord(char):04X})")
@@ -83,12 +86,11 @@ def ami_action(headers: Iterable[tuple[str, str]]) -> str:
     """Write one AMI action, with its closing blank line. Raises WireError."""
     lines = []
     for name, value in headers:
-        if not _HEADER.fullmatch(name):
-            raise WireError("header name", "is not made of letters, digits and hyphens")
-        field = _field(name, value)
-        line = f"{name}: {text(field, value)}"
-        if len(line.encode()) > MAX_LINE_BYTES:
-            raise WireError(field, f"is longer than the {MAX_LINE_BYTES} bytes Asterisk reads of a line")
+        line = f"{_header(name)}: {value}"
+        if not (line.isascii() and line.isprintable()):
+            text(_field(name, value), value)
+        if len(line) > MAX_LINE_BYTES // 4 and len(line.encode()) > MAX_LINE_BYTES:
+            raise WireError(_field(name, value), f"is longer than the {MAX_LINE_BYTES} bytes Asterisk reads of a line")
         lines.append(line)
     if len(lines) > MAX_HEADERS:
         raise WireError("action", f"has more than {MAX_HEADERS} headers")
@@ -324,6 +326,13 @@ def _seconds(field: str, value: float) -> float:
     if not 0 < value <= 7 * 86_400:
         raise WireError(field, "is not between 0 and a week")
     return value
+
+
+@lru_cache(maxsize=128)
+def _header(name: str) -> str:
+    if not _HEADER.fullmatch(name):
+        raise WireError("header name", "is not made of letters, digits and hyphens")
+    return name
 
 
 def _field(name: str, value: str) -> str:

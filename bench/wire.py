@@ -1,0 +1,130 @@
+"""What the daemon does at the wire, seen by a fast AMI peer: calls per second, freed slots, memory, processor time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from bench.context import Bench, Found
+from bench.imports import empty_campaign, upload, write_list
+from bench.measure import Figure, at_least, at_most, share
+from bench.meters import cpu_seconds, tree_mb
+from bench.peer import FastPeer, Seen, fast_peer, wired
+from bench.simulated import Desk
+from dialerd.clock import SystemClock
+
+_clock = SystemClock()
+_FIRST = 5_000_000
+_IDLE_SECONDS = 2.0
+
+
+async def run(bench: Bench) -> Found:
+    """Calls per second that the peer answers while 5,000 are up, what each costs us, and what it holds."""
+    channels, lasts, measured = bench.pick((5000, 6.0, 20.0), (20, 0.3, 1.0))
+    ramp = 1.5 * lasts
+    rows = int(1.3 * channels / lasts * (ramp + measured))
+    async with fast_peer(seconds=lasts) as peer, wired(bench.folder, bench.stock, peer, channels=channels) as desk:
+        await _clock.sleep(_IDLE_SECONDS)
+        yield Figure(
+            "memory.idle", "idle daemon with workers", await _weighed(desk), "MB", at_most(110), "PSS of its processes"
+        )
+        campaign = await _campaign(desk, rows, channels)
+        loaded = await _weighed(desk)
+        await desk.api.step(campaign, "start")
+        await _clock.sleep(ramp)
+        begun, spent = _clock.mono(), cpu_seconds(desk.daemon.pid)
+        await _clock.sleep(measured)
+        ended, spent = _clock.mono(), cpu_seconds(desk.daemon.pid) - spent
+        seen, held = await peer.seen(), await _weighed(desk)
+    _lawful(seen, channels)
+    assert len(seen.ordered) < rows, "the list was too short"
+    answered = sum(begun <= at < ended for at in seen.answered)
+    rate = answered / (ended - begun)
+    yield Figure(
+        "wire.calls",
+        f"calls a second against a fast AMI peer, calls of {lasts:g} s, {channels:,} slots, every step durable",
+        rate,
+        "/s",
+        at_least(800),
+        "answers, counted at the peer",
+        f"{seen.most:,} up there at most; the slots allow {channels / lasts:.0f} of it",
+    )
+    yield Figure("wire.core", "of a core, at that rate", 100 * spent / (ended - begun), "%", None, "without the peer")
+    yield Figure("wire.cost", "our processor time for such a call", 1000 * spent / max(1, answered), "ms")
+    yield Figure(
+        "memory.call",
+        "memory for a call in flight",
+        (held - loaded) * 1024 / max(1, seen.up),
+        "KB",
+        at_most(6),
+        "PSS of all processes above that with the list loaded",
+        f"{held - loaded:.1f} MB for {seen.up:,} calls, and for what {len(seen.hung_up):,} that ended have left",
+    )
+
+
+async def run_freed(bench: Bench) -> Found:
+    """From a slot that is freed at the peer to the next Originate there; and again beside an import."""
+    slots, rows, measured = bench.pick((100, 400_000, 20.0), (10, 2000, 1.0))
+    async with (
+        fast_peer(seconds=1.0, spread=0.5) as peer,
+        wired(bench.folder, bench.stock, peer, channels=slots) as desk,
+    ):
+        campaign = await _campaign(desk, slots * 200, slots)
+        table = desk.folder / "beside.csv"
+        write_list(table, rows)
+        target = await empty_campaign(desk)
+        await desk.api.step(campaign, "start")
+        await _clock.sleep(3.0)
+        begun = _clock.mono()
+        await _clock.sleep(measured)
+        alone = _clock.mono()
+        await upload(desk, target, table, rows)
+        ended = _clock.mono()
+        seen = await _settled(peer)
+    _lawful(seen, slots)
+    for key, name, since, until, wanted in (
+        ("wire.freed", "slot freed to the next Originate on the wire", begun, alone, 25),
+        ("wire.freed.import", f"the same during an import of {rows:,} rows", alone, ended, 50),
+    ):
+        empty = _empty(seen, slots, since, until)
+        assert empty, "no slot was freed"
+        half, most = 1000 * share(empty, 0.5), 1000 * max(empty)
+        yield Figure(
+            key,
+            f"{name}, p99",
+            1000 * share(empty, 0.99),
+            "ms",
+            at_most(wanted),
+            "both seen at the peer",
+            f"p50 {half:.3g}, most {most:.3g}; {len(empty) / (until - since):.0f} a second",
+        )
+
+
+async def _settled(peer: FastPeer) -> Seen:
+    """What was seen, once the slots that were freed last had time to be filled."""
+    await _clock.sleep(1.0)
+    return await peer.seen()
+
+
+def _lawful(seen: Seen, channels: int) -> None:
+    assert seen.twice == 0, "a call was ordered twice"
+    assert not seen.unknown, f"the peer does not know {seen.unknown}"
+    assert seen.most <= channels, f"{seen.most} calls were up on {channels} slots"
+
+
+def _empty(seen: Seen, slots: int, since: float, until: float) -> Sequence[float]:
+    """How long each slot that was freed in a while stayed empty: the n-th hangup makes room for order n + slots."""
+    pairs = zip(seen.hung_up, seen.ordered[slots:], strict=False)
+    return [ordered - freed for freed, ordered in pairs if since <= freed < until]
+
+
+async def _weighed(desk: Desk) -> float:
+    return await asyncio.to_thread(tree_mb, desk.daemon.pid)
+
+
+async def _campaign(desk: Desk, rows: int, slots: int) -> str:
+    table = desk.folder / "list.csv"
+    write_list(table, rows, first=_FIRST)
+    campaign_id = await empty_campaign(desk, concurrent_calls=slots)
+    await upload(desk, campaign_id, table, rows)
+    return campaign_id
