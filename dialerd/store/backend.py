@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from dialerd.store.prepared import Done, Work
+
+T = TypeVar("T")
 
 
 class Backend(Protocol):
@@ -16,6 +21,12 @@ class Backend(Protocol):
 
     async def begin(self, conn: AsyncConnection) -> str | None:
         """Begin a transaction of the writer; returns what :meth:`stands` knows it by, or None where none is needed."""
+
+    async def in_one_trip(self, conn: AsyncConnection, work: Callable[[AsyncConnection], Work[T]]) -> Done[T] | None:
+        """Do a work of the writer and commit it, at less cost than step by step; None: that is not to be had here.
+
+        Then nothing is done. Raises what the work raises.
+        """
 
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
         """Whether a transaction whose commit was not answered was committed; None while that is not decided."""

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dialerd.store.prepared import prepared
+
 Rows = Sequence[Mapping[str, Any]]
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 _quoted = _DIALECT.identifier_preparer.quote
@@ -21,7 +23,7 @@ async def insert(conn: AsyncConnection, table: sa.Table, rows: Rows, *, skip: bo
     if conn.dialect.name == "postgresql":
         tail = f" ON CONFLICT ({', '.join(_keys(table))}) DO NOTHING" if skip else ""
         return await _execute(conn, _inserting(table, tuple(rows[0]), tail), rows)
-    statement = _inserting_one(table, skip)
+    statement = _inserting_one(table, tuple(rows[0]), skip)
     done = await conn.execute(statement, rows, execution_options={"preserve_rowcount": True})
     return done.rowcount
 
@@ -48,16 +50,16 @@ async def update(conn: AsyncConnection, table: sa.Table, rows: Rows, *, adding: 
 
 
 @lru_cache
-def _inserting_one(table: sa.Table, skip: bool) -> sa.Insert:
+def _inserting_one(table: sa.Table, names: tuple[str, ...], skip: bool) -> sa.Insert:  # noqa: ARG001 - one for each
     new = sqlite.insert(table)
-    return new.on_conflict_do_nothing(index_elements=_keys(table)) if skip else new
+    return prepared(new.on_conflict_do_nothing(index_elements=_keys(table)) if skip else new)
 
 
 @lru_cache
 def _adding_one(table: sa.Table, column: str) -> sa.Insert:
     new = sqlite.insert(table)
     added = {column: table.c[column] + new.excluded[column]}
-    return new.on_conflict_do_update(index_elements=_keys(table), set_=added)
+    return prepared(new.on_conflict_do_update(index_elements=_keys(table), set_=added))
 
 
 @lru_cache
@@ -67,7 +69,7 @@ def _updating_one(table: sa.Table, names: tuple[str, ...], adding: bool) -> sa.U
     if adding:
         # The name of a column is kept for what is set to it as it is.
         values = {name: table.c[name] + sa.bindparam(f"add_{name}", type_=table.c[name].type) for name in names}
-    return sa.update(table).where(key == sa.bindparam("key")).values(values)
+    return prepared(sa.update(table).where(key == sa.bindparam("key")).values(values))
 
 
 def _keys(table: sa.Table) -> list[str]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -48,11 +49,14 @@ class _Job(Generic[T]):
     moved: Sequence[CallStep] = ()
 
 
+_Results = list[tuple[_Job[Any], Any]]
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What became of each job of a batch, told to its owner once the commit stands."""
 
-    results: list[tuple[_Job[Any], Any]] = field(default_factory=list)
+    results: _Results = field(default_factory=list)
     failures: list[tuple[_Job[Any], BaseException]] = field(default_factory=list)
 
 
@@ -232,13 +236,19 @@ class Store:
         transaction: str | None = None
         committed: Committed | None = None
         try:
-            async with self._write_engine.connect() as conn, _dropped_when_silent(conn), conn.begin():
-                transaction = await self._backend.begin(conn)
-                tx = Tx(conn, self._clock)
-                if not batch:
-                    await conn.execute(_PROBE)
-                await self._apply(tx, batch, outcome)
-                committed = await self._finish(tx)
+            async with self._write_engine.connect() as conn, _dropped_when_silent(conn):
+                if batch and all(job.operation is None for job in batch):
+                    done = await self._backend.in_one_trip(conn, partial(self._record_all, batch))
+                    if done is not None:
+                        committed, outcome.results = done.value
+                        return committed
+                async with conn.begin():
+                    transaction = await self._backend.begin(conn)
+                    tx = Tx(conn, self._clock)
+                    if not batch:
+                        await conn.execute(_PROBE)
+                    await self._apply(tx, batch, outcome)
+                    committed = await self._finish(tx)
         except Exception as error:
             # Once all is written, it was the commit that failed, or only its answer.
             if committed is None or transaction is None or not is_the_stores(error):
@@ -277,20 +287,25 @@ class Store:
             log.exception("commit_not_told")
             self._metrics.dropped.labels("commit").inc()
 
+    async def _record_all(self, batch: list[_Job[Any]], conn: AsyncConnection) -> tuple[Committed, _Results]:
+        """All of a commit that the journal alone asked for, as it mostly is."""
+        tx = Tx(conn, self._clock)
+        results = await self._record(tx, batch)
+        return await self._finish(tx), results
+
     async def _apply(self, tx: Tx, batch: list[_Job[Any]], outcome: _Outcome) -> None:
         recorded = [job for job in batch if job.operation is None]
         if recorded:
-            claimed = await steps.apply(
-                tx,
-                [each for job in recorded for each in job.originating],
-                [each for job in recorded for each in job.moved],
-            )
-            outcome.results += [
-                (job, frozenset(each.call.id for each in job.originating) & claimed) for job in recorded
-            ]
+            outcome.results += await self._record(tx, recorded)
         for job in batch:
             if job.operation is not None:
                 await self._operate(tx, job, outcome)
+
+    async def _record(self, tx: Tx, recorded: list[_Job[Any]]) -> _Results:
+        claimed = await steps.apply(
+            tx, [each for job in recorded for each in job.originating], [each for job in recorded for each in job.moved]
+        )
+        return [(job, frozenset(each.call.id for each in job.originating) & claimed) for job in recorded]
 
     async def _operate(self, tx: Tx, job: _Job[Any], outcome: _Outcome) -> None:
         assert job.operation is not None
@@ -313,11 +328,7 @@ class Store:
             failure = as_store_error(error) if isinstance(error, SQLAlchemyError) else error
             outcome.failures.append((job, failure))
             return
-        tx.events += own.events
-        tx.touched |= own.touched
-        tx.ends += own.ends
-        for campaign_id, delta in own.deltas.items():
-            tx.deltas[campaign_id].add(delta)
+        tx.add(own)
         outcome.results.append((job, result))
 
     async def _finish(self, tx: Tx) -> Committed:

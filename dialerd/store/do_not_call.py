@@ -12,10 +12,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import CampaignStatus, ContactStatus
 from dialerd.store import batches, contacts
+from dialerd.store.prepared import prepared
 from dialerd.store.schema import campaign, contact, contact_number, do_not_call
 from dialerd.store.tx import Tx
 
 REASON = "on the do-not-call list"
+_LISTED = prepared(
+    sa.select(do_not_call.c.phone_number).where(
+        do_not_call.c.tenant == sa.bindparam("whose"),
+        do_not_call.c.phone_number.in_(sa.bindparam("keys", expanding=True)),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +68,7 @@ async def remove(tx: Tx, tenant: str, number: str) -> bool:
 
 async def listed(conn: AsyncConnection, tenant: str, numbers: Collection[str]) -> set[str]:
     """Which of these numbers are on the list."""
-    query = sa.select(do_not_call.c.phone_number).where(
-        do_not_call.c.tenant == tenant, do_not_call.c.phone_number.in_(list(numbers))
-    )
-    return set((await conn.execute(query)).scalars())
+    return set((await conn.execute(_LISTED, {"whose": tenant, "keys": list(numbers)})).scalars())
 
 
 async def page(

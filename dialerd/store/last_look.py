@@ -13,10 +13,20 @@ from dialerd.core.model import CallStatus
 from dialerd.core.outcome import Fault
 from dialerd.core.permit import Refusal, number_refusal
 from dialerd.store import contacts, do_not_call
+from dialerd.store.prepared import prepared
 from dialerd.store.records import Originating
-from dialerd.store.schema import call
+from dialerd.store.schema import call, from_micros
 from dialerd.store.tx import Tx
 
+_DIALLED = prepared(
+    sa.select(call.c.phone_number, sa.type_coerce(call.c.originated_at, sa.BigInteger)).where(
+        call.c.tenant == sa.bindparam("whose"),
+        call.c.phone_number.in_(sa.bindparam("keys", expanding=True)),
+        call.c.originated_at > sa.bindparam("since"),
+        call.c.status != CallStatus.NOT_SENT.value,
+        sa.or_(call.c.fault.is_(None), call.c.fault != Fault.TRUNK.value, call.c.ringing_at.is_not(None)),
+    )
+)
 _ON_LIST = Refusal("do_not_call", do_not_call.REASON, None)
 
 
@@ -69,13 +79,7 @@ async def dialled(
     12 CFR 1006.14(b)(3)(iii): calls that do not connect to the dialled number do not count).
     """
     found: defaultdict[str, list[datetime]] = defaultdict(list)
-    query = sa.select(call.c.phone_number, call.c.originated_at).where(
-        call.c.tenant == tenant,
-        call.c.phone_number.in_(list(numbers)),
-        call.c.originated_at > since,
-        call.c.status != CallStatus.NOT_SENT.value,
-        sa.or_(call.c.fault.is_(None), call.c.fault != Fault.TRUNK.value, call.c.ringing_at.is_not(None)),
-    )
-    for number, moment in await conn.execute(query):
-        found[number].append(moment)
+    values = {"whose": tenant, "keys": list(numbers), "since": since}
+    for number, moment in await conn.execute(_DIALLED, values):
+        found[number].append(from_micros(moment))
     return found

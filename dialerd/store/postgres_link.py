@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dialerd.store.prepared import Done, Work
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
 POOL_SECONDS = 10.0
@@ -61,6 +65,14 @@ class PostgresBackend:
         """Take a number for the transaction, by which it is found again when its commit is not answered."""
         ticket: str | None = await conn.scalar(_TICKET)
         return ticket
+
+    async def in_one_trip(
+        self,
+        conn: AsyncConnection,  # noqa: ARG002
+        work: Callable[[AsyncConnection], Work[T]],  # noqa: ARG002
+    ) -> Done[T] | None:
+        """Each statement is an exchange with the server, and one batch is few of them."""
+        return None
 
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
         """Ask what became of a transaction."""

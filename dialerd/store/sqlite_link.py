@@ -10,11 +10,15 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, TypeVar, cast
 
 import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dialerd.store.prepared import Done, Perform, Result, Work, in_transaction
+
+T = TypeVar("T")
 
 # Timeouts bound every wait: for SQLite's lock, and for a connection of the pool.
 _LOCK_SECONDS = 5.0
@@ -34,6 +38,8 @@ class SqliteBackend:
             pool_size=size,
             max_overflow=0,
             pool_timeout=_POOL_SECONDS,
+            # The one writer always commits or rolls back by itself.
+            pool_reset_on_return=None if writing else "rollback",
             async_creator=connector(self._path, timeout=_LOCK_SECONDS),
         )
 
@@ -56,16 +62,14 @@ class SqliteBackend:
         """Nothing is needed: a commit to a file of ours is always answered."""
         return None
 
+    async def in_one_trip(self, conn: AsyncConnection, work: Callable[[AsyncConnection], Work[T]]) -> Done[T] | None:
+        """Do a work in a transaction of its own, where all its statements are prepared."""
+        driver = cast(OneTripConnection, (await conn.get_raw_connection()).driver_connection)
+        return await in_transaction(conn, work, driver.transact)
+
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:  # noqa: ARG002
         """No transaction is in doubt."""
         return False
-
-
-class _Result(NamedTuple):
-    rows: list[Any]
-    description: Any
-    rowcount: int
-    lastrowid: int | None
 
 
 class OneTripConnection(aiosqlite.Connection):
@@ -81,11 +85,16 @@ class OneTripConnection(aiosqlite.Connection):
         if self._connection is not None:
             self.stop()
 
-    async def perform(self, method: str, sql: str, parameters: Iterable[Any]) -> _Result:
+    async def perform(self, method: str, sql: str, parameters: Iterable[Any]) -> Result:
         """Execute a statement by a method of sqlite3's cursor, and fetch what it gives. Raises sqlite3.Error."""
         work = functools.partial(_perform, self._conn, method, sql, parameters)
-        result: _Result = await self._execute(work)  # type: ignore[no-untyped-call]
+        result: Result = await self._execute(work)  # type: ignore[no-untyped-call]
         return result
+
+    async def transact(self, work: Callable[[Perform], T]) -> T:
+        """Do a work of many statements, and commit it, in one trip. Raises what it raises, and then nothing is done."""
+        done: T = await self._execute(functools.partial(_transact, self._conn, work))  # type: ignore[no-untyped-call]
+        return done
 
 
 class OneTripCursor:
@@ -93,7 +102,7 @@ class OneTripCursor:
 
     def __init__(self, connection: OneTripConnection) -> None:
         self._connection = connection
-        self._result = _Result([], None, -1, None)
+        self._result = Result([], None, -1, None)
         self.arraysize = 1
 
     async def __aenter__(self) -> OneTripCursor:
@@ -146,11 +155,24 @@ def connector(path: str, timeout: float) -> Callable[[], Awaitable[OneTripConnec
     return connect
 
 
-def _perform(connection: sqlite3.Connection, method: str, sql: str, parameters: Iterable[Any]) -> _Result:
+def _transact(connection: sqlite3.Connection, work: Callable[[Perform], T]) -> T:
+    if connection.in_transaction:  # one that could not be taken back
+        connection.rollback()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = work(functools.partial(_perform, connection))
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise
+    return done
+
+
+def _perform(connection: sqlite3.Connection, method: str, sql: str, parameters: Iterable[Any]) -> Result:
     cursor = connection.cursor()
     try:
         getattr(cursor, method)(sql, parameters)
         rows = cursor.fetchall() if cursor.description else []
-        return _Result(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
+        return Result(rows, cursor.description, cursor.rowcount, cursor.lastrowid)
     finally:
         cursor.close()

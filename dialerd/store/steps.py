@@ -15,6 +15,7 @@ from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
 from dialerd.store import batches, callbacks, last_look
 from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.contacts import cancel_chosen
+from dialerd.store.prepared import prepared
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
 from dialerd.store.schema import (
     CALLBACK_RANK,
@@ -54,7 +55,7 @@ def _claiming(chosen: sa.ColumnElement[bool]) -> Any:
     return new.returning(contact.c.id, contact.c.rank)
 
 
-_CLAIM = _claiming(sa.and_(contact.c.id.in_(sa.bindparam("keys", expanding=True)), *_THEIRS))
+_CLAIM = prepared(_claiming(sa.and_(contact.c.id.in_(sa.bindparam("keys", expanding=True)), *_THEIRS)))
 # Who holds a contact's row on PostgreSQL (a person with psql) is not waited for: the contact is dialled another time.
 _FREE = (
     sa.select(contact.c.id)
@@ -64,7 +65,7 @@ _FREE = (
 )
 _CLAIM_FREE = _claiming(contact.c.id.in_(_FREE))
 _COUNTERS = tuple(column.name for column in campaign_stats.columns if not column.primary_key)
-_FINISH = (
+_FINISH = prepared(
     sa.update(campaign)
     .where(
         campaign.c.id.in_(sa.bindparam("keys", expanding=True)),
@@ -85,7 +86,12 @@ _FINISH = (
     .values(status=CampaignStatus.COMPLETED.value, completed_at=sa.bindparam("completed_at"))
     .returning(campaign.c.id)
 )
-_COUNT_THE_DAY = (
+_ENDED = prepared(
+    sa.select(campaign.c.id).where(
+        campaign.c.id.in_(sa.bindparam("keys", expanding=True)), campaign.c.status.in_(_FINISHED)
+    )
+)
+_COUNT_THE_DAY = prepared(
     sa.update(tenant_day)
     .where(tenant_day.c.tenant == sa.bindparam("whose"), tenant_day.c.day == sa.bindparam("which"))
     .values(calls=tenant_day.c.calls + sa.bindparam("more"))
@@ -147,7 +153,7 @@ async def _claim(tx: Tx, originating: Sequence[Originating]) -> tuple[list[Origi
     claim = _CLAIM_FREE if tx.conn.dialect.name == "postgresql" else _CLAIM
     for ids in _chunks(list(by_contact)):
         values = {"keys": ids, "now": now, "updated_at": originating[0].event.at}
-        ranks = {row.id: row.rank for row in await tx.conn.execute(claim, values)}
+        ranks: dict[int, int] = {row[0]: row[1] for row in await tx.conn.execute(claim, values)}
         taken += [by_contact[contact_id] for contact_id in ids if contact_id in ranks]
         promised += [contact_id for contact_id, rank in ranks.items() if rank == CALLBACK_RANK]
     return taken, promised
@@ -181,8 +187,7 @@ async def _write_steps(tx: Tx, steps: Sequence[CallStep]) -> None:
 async def _cancel_returned(tx: Tx, returned: Sequence[Contact]) -> None:
     """Cancel what comes back to a campaign that has ended meanwhile: whoever cancelled its pending ones is through."""
     for ids in _chunks(sorted({each.campaign_id for each in returned})):
-        query = sa.select(campaign.c.id).where(campaign.c.id.in_(ids), campaign.c.status.in_(_FINISHED))
-        for campaign_id in (await tx.conn.execute(query)).scalars():
+        for campaign_id in (await tx.conn.execute(_ENDED, {"keys": ids})).scalars():
             late = [each.id for each in returned if each.campaign_id == campaign_id]
             for some in _chunks(late):
                 chosen = (contact.c.id.in_(some), contact.c.status == ContactStatus.PENDING)

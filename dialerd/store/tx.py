@@ -38,3 +38,11 @@ class Tx:
     def stats(self, campaign_id: int) -> StatsDelta:
         """The counters' changes of one campaign."""
         return self.deltas[campaign_id]
+
+    def add(self, other: Tx) -> None:
+        """Take over what another part of the same transaction has to be written at its end."""
+        self.events += other.events
+        self.touched |= other.touched
+        self.ends += other.ends
+        for campaign_id, delta in other.deltas.items():
+            self.deltas[campaign_id].add(delta)
