@@ -31,6 +31,8 @@ REMEMBERED_ENDS = 20_000
 
 HANDED_OVER_EVENT = "DialerdHandedOver"
 """The UserEvent by which a dialplan says itself that somebody took the call."""
+MACHINE_EVENT = "DialerdMachine"
+"""The UserEvent by which a dialplan says that a machine answered, as its AMD() found."""
 
 _LIMIT_SLACK = 0.5
 """Seconds: the limit counts from the making of the channel, and Asterisk rounds."""
@@ -69,6 +71,7 @@ class _Call:
     progress: bool = False
     answered: bool = False
     handed_over: bool = False
+    machine: bool = False
     redirected: bool = False
     """The far end answered 302."""
     asked: bool = False
@@ -244,7 +247,14 @@ class AmiCalls:
         return None if call is None else (call, self._tell_handed_over(call))
 
     def _user_event(self, message: AmiMessage) -> tuple[_Call, list[CallEvent]] | None:
-        return self._agent_connect(message) if message.get("userevent") == HANDED_OVER_EVENT else None
+        name = message.get("userevent")
+        if name == HANDED_OVER_EVENT:
+            return self._agent_connect(message)
+        call = self._find(message.get("uniqueid")) if name == MACHINE_EVENT else None
+        if call is None:
+            return None
+        call.machine = True
+        return call, self._tell_answered(call)
 
     def _originate_response(self, message: AmiMessage) -> tuple[_Call, list[CallEvent]] | None:
         # By ActionID alone: a refused duplicate bears the Uniqueid of the live call.
@@ -348,6 +358,7 @@ class AmiCalls:
             channel=call.made,
             asked=call.asked,
             timed_out=timed_out,
+            machine=call.machine,
             cause=hangup.cause,
             sip_status=sip_status,
             through_dialplan=call.local,

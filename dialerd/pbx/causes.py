@@ -32,6 +32,8 @@ class Ending:
     """The final SIP status, where the PBX tells it and it came from the far end."""
     replied: bool | None = None
     """Whether any SIP response came back; None where the PBX does not tell (Asterisk)."""
+    machine: bool = False
+    """The dialplan said that a machine had answered."""
     place_refused: bool = False
     """The PBX hung an answered call up itself because it does not know the place that the call should go to."""
     through_dialplan: bool = False
@@ -56,6 +58,7 @@ class Cause:
 
 
 ANSWERED = Verdict(Outcome.ANSWERED, Fault.NONE)
+MACHINE = Verdict(Outcome.MACHINE, Fault.NONE)
 CANCELLED = Verdict(Outcome.CANCELLED, Fault.NONE)
 BUSY = Verdict(Outcome.BUSY, Fault.CALLEE)
 NO_ANSWER = Verdict(Outcome.NO_ANSWER, Fault.CALLEE)
@@ -246,7 +249,7 @@ _OURS_WHEN_ASKED = frozenset({None, NORMAL_CLEARING, 31, 127, 487, 702, 703})
 def verdict(ending: Ending) -> Verdict:
     """Name the outcome of a call and whose fault it was. Never blames the callee for what is not known."""
     if ending.answered:
-        return PLACE_REFUSED if ending.place_refused else ANSWERED
+        return MACHINE if ending.machine else PLACE_REFUSED if ending.place_refused else ANSWERED
     if not ending.channel:
         return _without_channel(ending.cause)
     if ending.asked and ending.cause in _OURS_WHEN_ASKED:

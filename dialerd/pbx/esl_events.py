@@ -46,6 +46,8 @@ _PLACE_UNKNOWN = frozenset({"NO_ROUTE_DESTINATION", "DESTINATION_OUT_OF_ORDER"})
 """What an answered channel is hung up with where the dialplan has no such extension, or nothing such to execute."""
 _LIMITER = "sched_hangup"
 """What the order itself executes at the answer, before the place."""
+MACHINE_VARIABLE = "dialerd_machine"
+"""The channel variable by which a dialplan says (``true``) that a machine answered, as its detector found."""
 _UNNAMED = 0
 """A refusal that names no cause: ``-USAGE``, or an error of the command itself."""
 _Q850 = range(1, 128)
@@ -313,6 +315,7 @@ def _ending(call: _Call, headers: Headers) -> causes.Ending:
         progress=call.progress,
         asked=call.asked,
         timed_out=timed_out,
+        machine=call.answered and headers.get(f"variable_{MACHINE_VARIABLE}") == "true",
         cause=causes.FREESWITCH_CAUSES.get(name),
         sip_status=sip_status,
         replied=replied,

@@ -16,6 +16,12 @@ CIRCUMSTANCES = [
     # what happened, how Asterisk tells it, how FreeSWITCH tells it, and what is known then
     ("answered, whoever hung up", "DialEnd `ANSWER`", "CHANNEL_ANSWER", Ending(answered=True)),
     (
+        "answered, and the dialplan says by a machine",
+        "UserEvent `DialerdMachine`",
+        "variable `dialerd_machine` is `true`",
+        Ending(answered=True, machine=True),
+    ),
+    (
         "answered, and the PBX does not know the agent's place",
         "the order is refused before",
         "`NO_ROUTE_DESTINATION` or `DESTINATION_OUT_OF_ORDER`, nothing executed",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
-from dialerd.pbx import ami_events
+from dialerd.pbx import ami_events, causes
 from dialerd.pbx.ami_events import AmiCalls
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, Ringing
@@ -162,6 +162,20 @@ def test_handed_over_by_each_of_its_signs() -> None:
     calls = placed()
     busy = event("DialEnd", Uniqueid=CALL, DestUniqueid="1795372142.61", DialStatus="BUSY")
     assert tell(calls, newchannel(), up(), busy) == [Dialling(CALL), Answered(CALL)]
+
+
+def test_the_dialplan_may_say_that_a_machine_answered() -> None:
+    machine = event("UserEvent", UserEvent="DialerdMachine", Uniqueid=CALL)
+    calls = placed()
+    *told, end = tell(calls, newchannel(), up(), machine, hangup(16))
+    assert told == [Dialling(CALL), Answered(CALL)]
+    assert isinstance(end, Ended)
+    assert end.verdict == causes.MACHINE
+    calls = placed()
+    others = event("UserEvent", UserEvent="DialerdMachine", Uniqueid="1795372142.61")
+    *_, end = tell(calls, newchannel(), up(), others, hangup(16))
+    assert isinstance(end, Ended)
+    assert end.verdict == causes.ANSWERED
 
 
 def test_early_media_behind_a_local_channel_is_progress() -> None:

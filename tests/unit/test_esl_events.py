@@ -87,6 +87,16 @@ def test_the_end_alone_tells_the_whole_call() -> None:
     ]
 
 
+@pytest.mark.parametrize(("said", "verdict"), [("true", causes.MACHINE), ("false", causes.ANSWERED)])
+def test_the_dialplan_may_say_that_a_machine_answered(said: str, verdict: Verdict) -> None:
+    answered = hang_up(
+        begun(), "NORMAL_CLEARING", Caller__Channel__Answered__Time=MOMENT, variable_dialerd_machine=said
+    )
+    assert verdict_of(answered) == verdict
+    unanswered = hang_up(begun(), "USER_BUSY", variable_dialerd_machine=said)
+    assert verdict_of(unanswered) == causes.BUSY
+
+
 def test_each_is_told_once() -> None:
     calls = begun()
     names = ["CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA", "CHANNEL_ANSWER", "CHANNEL_BRIDGE"]
