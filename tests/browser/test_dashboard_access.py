@@ -14,7 +14,7 @@ from tests.contract.api.house import House
 pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
-PAGES = ("/", "/campaigns", "/campaigns/new", "/callbacks", "/dnc", "/trunks")
+PAGES = ("/", "/campaigns", "/campaigns/new", "/callbacks", "/agents", "/dnc", "/trunks", "/keys")
 
 
 async def test_a_wrong_key_is_refused_in_words(desk: Desk) -> None:
@@ -99,7 +99,7 @@ async def test_a_system_key_sees_trunks_and_tenants_only(desk: Desk) -> None:
     trunks = (await desk.house.ask("GET", "/trunks", key="system")).json["data"]
     assert [each["Trunk"] for each in await desk.rows("Trunks")] == [each["id"] for each in trunks]
     links = desk.page.get_by_role("navigation", name="Pages").get_by_role("link")
-    assert await links.all_inner_texts() == ["Overview", "Trunks"]
+    assert await links.all_inner_texts() == ["Overview", "Trunks", "Keys"]
     await desk.open("/campaigns", "This did not work")
     await expect(desk.page.get_by_role("alert")).to_have_text("A system key does not see this page.")
 
@@ -117,6 +117,8 @@ async def hostile_campaign(house: House) -> tuple[str, dict[str, Any]]:
     assert (await house.ask("POST", f"/campaigns/{campaign_id}/callbacks", json=body)).status == 201
     await house.ask("POST", "/dnc", key="admin", json={"phone_number": "+12025550199", "note": HOSTILE})
     await house.ask("POST", "/trunks/a/pause", key="system", json={"reason": HOSTILE})
+    await house.agent(name=HOSTILE, exten="s")
+    await house.ask("POST", "/keys", key="admin", json={"name": HOSTILE, "role": "viewer"})
     return campaign_id, contact
 
 
@@ -125,7 +127,7 @@ async def test_hostile_text_stays_text(desk: Desk) -> None:
     below = f"/campaigns/{campaign_id}"
     await desk.sign_in()
     paths = ("/campaigns", below, f"{below}/contacts", f"{below}/contacts/{contact['id']}", f"{below}/callbacks")
-    for path in (*paths, "/dnc", "/trunks", "/"):
+    for path in (*paths, "/agents", "/dnc", "/trunks", "/keys", "/"):
         await desk.show(path)
         await expect(desk.page.get_by_text(HOSTILE).first).to_be_visible()
         assert await desk.page.locator("main img, main script").count() == 0

@@ -5,6 +5,7 @@ import { button, element, fill, heading, link } from "/dashboard/dom.js";
 import { problem } from "/dashboard/forms.js";
 import { Sampler } from "/dashboard/samples.js";
 import { forget, may, stored } from "/dashboard/session.js";
+import * as agents from "/dashboard/pages/agents.js";
 import * as callbacks from "/dashboard/pages/callbacks.js";
 import * as calls from "/dashboard/pages/calls.js";
 import * as campaign from "/dashboard/pages/campaign.js";
@@ -12,13 +13,14 @@ import * as campaigns from "/dashboard/pages/campaigns.js";
 import * as contact from "/dashboard/pages/contact.js";
 import * as contacts from "/dashboard/pages/contacts.js";
 import * as doNotCall from "/dashboard/pages/do_not_call.js";
+import * as keys from "/dashboard/pages/keys.js";
 import * as newCampaign from "/dashboard/pages/new_campaign.js";
 import * as newContacts from "/dashboard/pages/new_contacts.js";
 import * as overview from "/dashboard/pages/overview.js";
 import * as signIn from "/dashboard/pages/sign_in.js";
 import * as trunks from "/dashboard/pages/trunks.js";
 
-// [path, page, the least role that sees it; null: every key, a system key too]
+// [path, page, the least role that sees it; null: every key, a system key too; another role that does]
 const ROUTES = [
   ["/", overview, null],
   ["/campaigns", campaigns, "viewer"],
@@ -30,10 +32,15 @@ const ROUTES = [
   ["/campaigns/:campaign/calls", calls, "viewer"],
   ["/campaigns/:campaign/callbacks", callbacks, "viewer"],
   ["/callbacks", callbacks, "viewer"],
+  ["/agents", agents, "viewer"],
   ["/dnc", doNotCall, "viewer"],
   ["/trunks", trunks, null],
+  ["/keys", keys, "admin", "system"],
 ];
-const MENU = [["/", "Overview"], ["/campaigns", "Campaigns"], ["/callbacks", "Callbacks"], ["/dnc", "Do not call"], ["/trunks", "Trunks"]];
+const MENU = [
+  ["/", "Overview"], ["/campaigns", "Campaigns"], ["/callbacks", "Callbacks"], ["/agents", "Agents"],
+  ["/dnc", "Do not call"], ["/trunks", "Trunks"], ["/keys", "Keys"],
+];
 
 const main = document.querySelector("main");
 const header = document.querySelector("body > header");
@@ -44,11 +51,11 @@ let sampler = null;
 function route() {
   const [path, query = ""] = (location.hash.slice(1) || "/").split("?");
   const steps = path.split("/");
-  for (const [pattern, page, role] of ROUTES) {
+  for (const [pattern, page, ...roles] of ROUTES) {
     const wanted = pattern.split("/");
     if (wanted.length !== steps.length || !wanted.every((each, index) => each.startsWith(":") || each === steps[index])) continue;
     const params = Object.fromEntries(wanted.flatMap((each, index) => (each.startsWith(":") ? [[each.slice(1), decoded(steps[index])]] : [])));
-    return { path, page, role, params, query: new URLSearchParams(query) };
+    return { path, page, roles, params, query: new URLSearchParams(query) };
   }
   return null;
 }
@@ -61,8 +68,8 @@ function decoded(text) {
   }
 }
 
-function allowed(role) {
-  return role === null || may(session.role, role);
+function allowed(roles) {
+  return roles.some((role) => role === null || may(session.role, role));
 }
 
 async function show() {
@@ -78,7 +85,7 @@ async function show() {
   const place = element("div", { class: "page" });
   try {
     if (found === null) throw new Problem(404, { detail: "There is no such page." });
-    if (!allowed(found.role)) throw new Problem(403, { detail: `A ${session.role} key does not see this page.` });
+    if (!allowed(found.roles)) throw new Problem(403, { detail: `A ${session.role} key does not see this page.` });
     fill(main, element("p", { role: "status" }, "Loading …"));
     await found.page.show(place, context(found, signal));
   } catch (error) {
@@ -110,7 +117,7 @@ function context(found, signal) {
 }
 
 function frame(path) {
-  const seen = MENU.filter(([to]) => allowed(ROUTES.find(([pattern]) => pattern === to)[2]));
+  const seen = MENU.filter(([to]) => allowed(ROUTES.find(([pattern]) => pattern === to).slice(2)));
   const here = (to) => (to === "/" ? path === "/" : path?.startsWith(to));
   fill(header,
     element("p", { class: "brand" }, "dialerd"),
