@@ -12,7 +12,7 @@ RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
-FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation
+FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation tests/docs
 
 # The stores of all tests but the lab's lie in memory where they can: they are flushed to disk a thousand times a second.
 FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})

@@ -91,6 +91,7 @@ class ServerConfig(Section):
     """``[server]``: the REST API, the event streams, /metrics and the health pages."""
 
     listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8088"
+    """The address and TCP port of the API; port 0 lets the system choose."""
     max_body_bytes: Annotated[int, Strict(), Field(ge=1024, le=2**40)] = 256 * 2**20
     """The largest request, an uploaded contact list included."""
     tls_certificate: Path | None = None
@@ -113,19 +114,23 @@ class StoreConfig(Section):
     """``[store]``: where everything is kept."""
 
     url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:////var/lib/dialerd/dialerd.db"
+    """The SQLite file; four slashes: a path from the root."""
 
 
 class PbxConfig(Section):
     """``[pbx.NAME]``: one PBX, its control link and the limits over all its trunks together."""
 
     driver: Literal["asterisk", "freeswitch", "simulated"]
+    """``simulated`` calls nobody: its callees are imagined."""
     host: Line = "127.0.0.1"
+    """Where its control link (AMI, or the event socket) listens."""
     port: Annotated[int, Strict(), Field(ge=1, le=65535)] | None = None
     username: Line | None = None
     """Of the AMI user; FreeSWITCH's event socket has none."""
     secret: SecretStr | None = None
     """Read from ``secret_file`` where that is given."""
     secret_file: Path | None = None
+    """A file whose only line is the secret."""
     max_calls_per_second: Rate
     max_channels: Slots
     action_deadline_seconds: Seconds = 10.0
@@ -144,9 +149,15 @@ class TrunkConfig(Section):
     """``[trunk.NAME]``: a way out through one PBX."""
 
     pbx: str
+    """The NAME of its ``[pbx.NAME]``."""
     dial: Annotated[str, AfterValidator(phone.check_template)]
+    """The dial string. Of +12025550100, ``{number}`` is 12025550100, ``{e164}`` the same with its plus, ``{national}``
+    2025550100. Asterisk: ``PJSIP/{number}@carrier-a``, or ``Local/{number}@from-internal`` by routes of its own
+    dialplan; FreeSWITCH: ``sofia/gateway/carrier-a/{number}``, or ``loopback/{number}/dialerd-out``."""
     max_calls_per_second: Rate
+    """Call attempts sent in any one second."""
     max_channels: Slots
+    """Calls at once, ringing included."""
     reserved_channels: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 0
     """Of ``max_channels``, how many are kept free for inbound calls."""
     caller_ids: tuple[CallerId, ...] = ()
@@ -161,7 +172,9 @@ class TenantConfig(Section):
     """``[tenant.NAME]``: a customer of the dialer."""
 
     max_calls_per_second: Rate
+    """Over all its campaigns."""
     max_concurrent_calls: Slots
+    """Calls at once over all its campaigns, ringing included."""
     trunks: Annotated[tuple[str, ...], Field(min_length=1)]
     default_agent: Line | None = None
     default_region: Region | None = None
@@ -176,6 +189,7 @@ class TenantConfig(Section):
     max_calls_per_number: Count | None = None
     """Call attempts to one number, over all its campaigns, in any ``number_period_hours``."""
     number_period_hours: Annotated[float, Strict(), Field(gt=0, le=8784)] = 168.0
+    """The rolling period of ``max_calls_per_number``."""
     settings: CampaignSettings = CampaignSettings()
     """Defaults of its campaigns' settings."""
 
@@ -209,7 +223,9 @@ class LoggingConfig(Section):
     """``[logging]``: what is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important line that is written."""
     format: Literal["json", "console"] = "json"
+    """JSON for programs, or lines for a terminal."""
     full_numbers: Annotated[bool, Strict()] = False
     """Write phone numbers in full. They are personal data; by default the middle of each is masked."""
 

@@ -53,36 +53,52 @@ _PUT_OFF_BY = (
 
 
 class CampaignSettings(BaseModel):
-    """The settings of a campaign, by their API names (shared by reference A, reference B and ours)."""
+    """The settings of a campaign, by their API names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     calling_hours_start: str = "09:00"
+    """HH:MM, by the clock of ``timezone``."""
     calling_hours_end: str = "17:00"
     """HH:MM; an end before the start crosses midnight; equal is the whole day."""
     timezone: str = "UTC"
+    """A name of the IANA database, such as ``America/New_York``."""
     calling_days: tuple[Weekday, ...] = WEEKDAYS
+    """Days on which calls are made."""
     blackouts: Annotated[tuple[date, ...], Field(max_length=1000)] = ()
+    """Dates without calls, such as 2030-12-25."""
     contact_timezone: Literal["campaign", "number"] = "campaign"
+    """``number``: the hours hold in every zone where the callee's number may lie."""
     concurrent_calls: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Calls at once, from the journal to the hangup, ringing included."""
     max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """Per contact, for faults of the callee's side; 3 make four attempts."""
     answer_timeout: Annotated[float, Field(ge=5, le=300)] = 30.0
     """Seconds of ringing before the call is given up."""
     max_call_seconds: Annotated[int, Field(ge=1, le=86400)] = 3600
     """Seconds from the answer after which the call is hung up."""
     retry: dict[Outcome, RetryRule] = Field(default_factory=dict)
-    """Overrides per outcome of the rules in DEFAULT_RETRY."""
+    """Per outcome, instead of its own rule: busy after an hour; no_answer and machine after a day; rejected once,
+    after a day; congestion, unreachable and failed after half an hour; interrupted the same, three times; abandoned
+    once, after three days. ``factor`` lengthens each further delay, ``most`` bounds the retries for this outcome."""
     caller_ids: tuple[str, ...] = ()
+    """Numbers of the tenant's to show; none means the trunk's."""
     trunks: tuple[str, ...] = ()
     """In order of choice; none means the tenant's."""
     max_calls_per_second: Annotated[float, Field(gt=0, le=10_000)] | None = None
+    """None: no limit of its own."""
     priority: Annotated[int, Field(ge=0, le=10)] = 0
     """Each step doubles the campaign's share of what is scarce; none starves."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """The campaign's share of what is scarce, beside the tenant's other campaigns."""
     max_attempts_per_day: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Per contact; a day begins at midnight where the callee is. None: no limit."""
     start_at: datetime | None = None
+    """No call before."""
     end_at: datetime | None = None
+    """The campaign completes then, whatever is left; pending contacts are cancelled."""
     keep_open: bool = False
+    """The campaign does not complete when its list runs dry, and may start empty."""
     variables: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
     """Given to every channel as ``CAMPAIGN_`` + name; no client chooses a raw variable name."""
 

@@ -79,6 +79,7 @@ class SimulatedSettings:
     """
 
     shares: Mapping[Behaviour, float] = field(default_factory=lambda: DEFAULT_SHARES)
+    """Of the calls, how many meet which behaviour; they need not sum to one."""
     by_number: bool = False
     """The number's last two digits choose the behaviour, as at the lab's far end; the rest is drawn by shares."""
     post_dial_seconds: Range = (0.5, 3.0)
@@ -86,6 +87,7 @@ class SimulatedSettings:
     ring_seconds: Range = (2.0, 20.0)
     """How long a callee who answers, or declines, lets it ring."""
     talk_seconds: Range = (5.0, 120.0)
+    """From the answer, or the hand-over, to the end."""
     callee_hangs_up_share: float = 0.6
     """Of the conversations, how many the callee ends; the PBX's dialplan ends the others."""
     hand_over_seconds: Range = (0.5, 8.0)
@@ -116,9 +118,13 @@ class SimulatedSettings:
     originate_in_doubt_share: float = 0.0
     """Orders whose receipt never comes; half of them never reached the PBX."""
     lost_event_share: float = 0.0
+    """Events that never reach the driver."""
     duplicate_event_share: float = 0.0
+    """Events that reach it twice."""
     late_event_share: float = 0.0
+    """Events that come late, by ``late_event_seconds``."""
     late_event_seconds: Range = (1.0, 45.0)
+    """How late."""
     ledger_size: int = 200_000
     """Entries that the far end's ledger keeps; the oldest are dropped, and counted."""
 

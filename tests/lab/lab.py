@@ -141,10 +141,10 @@ class Lab:
         self._stopped.add(ASTERISK)
         self._pbx.stop(self._up.processes[ASTERISK])
 
-    def restart_asterisk(self) -> None:
-        """Run ``core restart now``, and wait until Asterisk takes calls again and sees its trunks."""
+    def restart_asterisk(self, endpoints: Sequence[str] = FAR_ENDS) -> None:
+        """Run ``core restart now``, and wait until Asterisk takes calls again and sees its trunks, or those named."""
         self._pbx.restart(self._up.processes[ASTERISK])
-        self.await_reachable(FAR_ENDS)
+        self.await_reachable(endpoints)
 
     def start_far_end(self, name: str, everything: str | None = None) -> None:
         """Start the far end of an endpoint ("trunk", "trunk2", "agents"), and wait until it answers.
