@@ -50,7 +50,7 @@ class Shell:
                 _signal(process, signal.SIGKILL)
                 await process.wait()
 
-    async def run(self, command: str) -> tuple[int, str]:
+    async def run(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
         """Run a command to its end; its exit status, and all that it printed."""
         bash = self._bash
         assert bash is not None
@@ -62,12 +62,15 @@ class Shell:
         bash.stdin.write(f"{{ {command}\n}} </dev/null\nprintf '\\n%s%d\\n' {shlex.quote(mark)} $?\n".encode())
         await bash.stdin.drain()
         lines: list[str] = []
-        async with asyncio.timeout(COMMAND_SECONDS):
-            async for raw in bash.stdout:
-                line = raw.decode(errors="replace")
-                if line.startswith(mark):
-                    return int(line.removeprefix(mark)), "".join(lines).removesuffix("\n")
-                lines.append(line)
+        try:
+            async with asyncio.timeout(seconds):
+                async for raw in bash.stdout:
+                    line = raw.decode(errors="replace")
+                    if line.startswith(mark):
+                        return int(line.removeprefix(mark)), "".join(lines).removesuffix("\n")
+                    lines.append(line)
+        except TimeoutError:
+            raise AssertionError(f"no end within {seconds:.0f} s: {command}\n{''.join(lines)}") from None
         raise AssertionError(f"the shell ended in {command!r}:\n{''.join(lines)}")
 
     async def leave_running(self, command: str, log: Path) -> None:

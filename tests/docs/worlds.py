@@ -167,14 +167,16 @@ async def simulated(folder: Path, keys: Keys) -> AsyncIterator[World]:
 @asynccontextmanager
 async def lab(folder: Path, running: Lab) -> AsyncIterator[World]:
     """The lab's Asterisk, with the modules that recipes ask for."""
-    for module in ("app_amd", "app_audiosocket", "app_mixmonitor", "format_sln"):
-        running.cli(f"module load {module}.so")
-    world = _on_asterisk(folder, running)
-    kept = _kept(running.run / "etc")
+    etc = running.run / "etc"
+    kept = _kept(etc)
+    (etc / "amd.conf").write_text("[general]\n")  # Asterisk's own defaults; without the file there is no AMD()
+    for module in ("app_amd", "res_audiosocket", "app_audiosocket"):
+        said = running.cli(f"module load {module}.so")
+        assert "Unable" not in said or "already loaded" in said, said
     try:
-        yield world
+        yield _on_asterisk(folder, running)
     finally:
-        _put_back(running.run / "etc", kept)
+        _put_back(etc, kept)
         running.cli("core reload")
 
 
@@ -211,7 +213,7 @@ def _on_asterisk(folder: Path, running: Lab) -> World:
         "127.0.0.1:8088": f"{HOST}:{port}",
         "port = 5038": f"port = {running.ports.ami}",
         "127.0.0.1:9092": f"{HOST}:{_free_port()}",
-        "PJSIP/200": "PJSIP/10000@agents",
+        "PJSIP/200": "PJSIP/10000@agents,0,One,PJSIP/agents",
         "127.0.0.1:5038": f"{HOST}:{running.ports.ami}",
         f"{CARRIER}:5060": f"{HOST}:{running.ports.trunk}",
         CARRIER: HOST,
