@@ -15,6 +15,7 @@ from dialerd.pbx.callees import DEFAULT_SHARES, SimulatedSettings
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
 _SQLITE_FILE = re.compile(r"sqlite:///.*[^/]")
+_POSTGRES = re.compile(r"postgresql://[^/?#\s]*/[^/?#\s]+(\?[^#\s]*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -31,8 +32,16 @@ def _listen(value: str) -> str:
 
 
 def _store_url(value: str) -> str:
-    if not _SQLITE_FILE.fullmatch(value) or value.endswith(":memory:"):
-        raise ValueError("must name a SQLite file, such as sqlite:////var/lib/dialerd/dialerd.db")
+    """Its error repeats no part of the URL, which may hold a password."""
+    if value.startswith("postgres"):
+        if not _POSTGRES.fullmatch(value):
+            raise ValueError(
+                "must name a database of PostgreSQL, such as postgresql://dialerd:password@localhost/dialerd"
+            )
+    elif not _SQLITE_FILE.fullmatch(value) or value.endswith(":memory:"):
+        raise ValueError(
+            "must name a SQLite file, such as sqlite:////var/lib/dialerd/dialerd.db, or a database of PostgreSQL"
+        )
     return value
 
 

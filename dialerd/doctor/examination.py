@@ -32,15 +32,26 @@ async def examine(path: Path, environ: Mapping[str, str], clock: Clock) -> list[
         return [error("config", f"{key}: {message}", f"{path}: {key}") for key, message in failure.problems]
     found = list(_configuration(path, config))
     synchronised, files = await asyncio.gather(host.clock_synchronised(), host.open_files())
-    facts, kept = await store.examine(config.store.url)
+    of_store, kept = await _store(config.store.url, clock)
     found.append(host.check_clock(synchronised))
     found += host.check_zones(_zones(config, kept))
     found.append(host.check_open_files(files, config))
-    found += store.check(facts)
+    found += of_store
     found += _default_agents(config, kept)
     for part in await asyncio.gather(*(_pbx(name, pbx, config, kept, clock) for name, pbx in config.pbx.items())):
         found += part
     return found
+
+
+async def _store(url: str, clock: Clock) -> tuple[list[Finding], Kept]:
+    if url.startswith("postgresql:"):
+        # Imported only here: the driver is of no use to a SQLite file.
+        from dialerd.doctor import postgres
+
+        found, kept = await postgres.examine(url, clock)
+        return list(postgres.check(found)), kept
+    facts, kept = await store.examine(url)
+    return list(store.check(facts)), kept
 
 
 def _configuration(path: Path, config: Config) -> Iterator[Finding]:

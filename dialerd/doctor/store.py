@@ -13,7 +13,7 @@ from pathlib import Path
 import aiosqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from dialerd.core.model import Agent, Campaign, CampaignStatus, Tenant
@@ -69,16 +69,21 @@ async def _kept(path: Path) -> Kept:
 
     # Not the daemon's own Store: that one sets the file's journal mode where it is not set yet.
     engine = create_async_engine("sqlite+aiosqlite://", async_creator=connect, poolclass=NullPool)
-    unfinished = (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
     try:
         async with engine.connect() as conn:
-            return Kept(
-                tuple(await agents.everyone(conn)),
-                tuple(await tenants.everyone(conn)),
-                tuple(await campaigns.of_status(conn, *unfinished)),
-            )
+            return await read_kept(conn)
     finally:
         await engine.dispose()
+
+
+async def read_kept(conn: AsyncConnection) -> Kept:
+    """Read what other checks go by, from a store of whatever kind."""
+    unfinished = (CampaignStatus.DRAFT, CampaignStatus.ACTIVE, CampaignStatus.PAUSED)
+    return Kept(
+        tuple(await agents.everyone(conn)),
+        tuple(await tenants.everyone(conn)),
+        tuple(await campaigns.of_status(conn, *unfinished)),
+    )
 
 
 def _uri(path: Path) -> str:

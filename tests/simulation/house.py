@@ -30,7 +30,7 @@ OPEN_ALL_DAY = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
 
 TOML = """
 [store]
-url = "sqlite:///{store}"
+url = "{store}"
 [dispatch]
 drain_seconds = 600
 [pbx.main]
@@ -86,9 +86,13 @@ class House:
     size: Size = Size()
     trunk_a: str = ""
     """More of the configuration of trunk a."""
+    url: str = ""
+    """Of the store; a SQLite file in the folder, if none is given."""
 
     def __post_init__(self) -> None:
-        self.toml = TOML.format(store=self.folder / "dialerd.db", trunk_a=self.trunk_a, **vars(self.size))
+        self.toml = TOML.format(
+            store=self.url or f"sqlite:///{self.folder}/dialerd.db", trunk_a=self.trunk_a, **vars(self.size)
+        )
         """The configuration file, as a daemon reads it at its start."""
         self.config = self.read()
         migrate(self.config.store.url)

@@ -186,6 +186,8 @@ def test_it_is_frozen() -> None:
         ("[tenant.default]", "[agents]\napplications=['A(b)']\n[tenant.default]", "agents.applications[0]", "alone"),
         ("[tenant.default]", "[store]\nurl='sqlite://'\n[tenant.default]", "store.url", "must name a SQLite file"),
         ("[tenant.default]", "[store]\nurl='p://u:hunter2@h/d'\n[tenant.default]", "store.url", "must name a SQLite"),
+        ("[tenant.default]", "[store]\nurl='postgresql://u:hunter2@h'\n[tenant.default]", "store.url", "PostgreSQL"),
+        ("[tenant.default]", "[store]\nurl='postgres://u:hunter2@h/d'\n[tenant.default]", "store.url", "postgresql:"),
         ("[tenant.default]", "[logging]\nfull_numbers=1\n[tenant.default]", "logging.full_numbers", "true or false"),
     ],
 )

@@ -32,7 +32,7 @@ from dialerd.telemetry.metrics import Metrics
 
 TOML = """
 [store]
-url = "sqlite:///{store}"
+url = "{store}"
 [agents]
 applications = ["Playback"]
 [pbx.main]
@@ -117,17 +117,28 @@ class Template:
     path: Path
     keys: dict[str, str]
 
+    def url(self, folder: Path, *, fresh: bool) -> str:
+        """The URL of a test's own store, made anew or (``fresh`` false) left as it is."""
+        path = folder / "dialerd.db"
+        if fresh:
+            shutil.copy(self.path, path)
+        return f"sqlite:///{path}"
+
 
 async def make_template(folder: Path) -> Template:
     """Make the store that each test gets a copy of."""
     path = folder / "template.db"
-    url = f"sqlite:///{path}"
+    return Template(path, await make_store(f"sqlite:///{path}"))
+
+
+async def make_store(url: str) -> dict[str, str]:
+    """Make a store with the keys in it; returns them."""
     migrate(url)
     store = Store(url, SystemClock(), Metrics())
     await store.open()
     made = {name: await keys.create(store, tenant, role, name) for name, (tenant, role) in KEYS.items()}
     await store.close()
-    return Template(path, made)
+    return made
 
 
 @dataclass
@@ -262,10 +273,7 @@ async def open_house(
 
     ``dials``: its PBX is the simulated one, with callees in a hurry.
     """
-    path = folder / "dialerd.db"
-    if fresh:
-        shutil.copy(template.path, path)
-    config = parse(TOML.format(store=path), {}, folder / "dialerd.toml", Path.read_text)
+    config = parse(TOML.format(store=template.url(folder, fresh=fresh)), {}, folder / "dialerd.toml", Path.read_text)
     daemon = Daemon(config, SystemClock(), Metrics(), None if dials else lambda *_: SilentDriver())
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
     server = ApiServer(web_app(api))
