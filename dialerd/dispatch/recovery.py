@@ -73,7 +73,6 @@ class Recovery:
         """The link is there again; what happened meanwhile was not heard."""
         self._reopen()
         self._known = False
-        self._missing.clear()
         self._wanted.set()
 
     def link_down(self) -> None:
@@ -81,7 +80,7 @@ class Recovery:
         if self._known:
             self._since = _shown(self._clock.wall())
         self._known = False
-        self._missing.clear()
+        # What a listing of before did not show stays so: a link that never lasts for two would settle nothing.
 
     def closed(self, reason: str) -> None:
         """The PBX refuses every call: it is left alone for a while, and its link may well go in that time."""

@@ -21,6 +21,7 @@ from panoramisk.ami_protocol import AMIProtocol
 from dialerd.pbx import wire
 from dialerd.pbx.ami_stream import AmiMessage, AmiStream, AmiStreamError
 from dialerd.pbx.driver import LinkLost
+from dialerd.pbx.linked import send_nothing_more
 
 log = structlog.get_logger(__name__)
 
@@ -171,6 +172,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         """Close at once; everything pending fails with LinkLost."""
         self._reason = self._reason or reason
         if not self.closed:
+            send_nothing_more(self.transport.get_extra_info("socket"))
             self.transport.abort()
         self.connection_lost(None)
 

@@ -33,6 +33,7 @@ from greenswitch.esl import InboundESL, NotConnectedError
 
 from dialerd.pbx import wire
 from dialerd.pbx.esl_stream import EslEvent, EslFrame, EslStream, EslStreamError, parse_event
+from dialerd.pbx.linked import send_nothing_more
 
 log = structlog.get_logger(__name__)
 
@@ -179,6 +180,7 @@ class EslSession(InboundESL):  # type: ignore[misc]
         self._auth_request_event.set()
         self._commands_sent.clear()
         if self.sock is not None:
+            send_nothing_more(self.sock)
             self.sock.close()
             self.sock = None
         for greenlet in (self._login_greenlet, self._receive_events_greenlet, self._process_events_greenlet):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Coroutine
@@ -27,6 +30,18 @@ from dialerd.pbx.driver import (
 
 _STEADY_SECONDS = 10.0
 """A link that held this long starts its back-off afresh when it is lost."""
+_MOST_AFTER_LOGIN = 3
+"""Doublings of the back-off behind a link that had come up: a PBX that lets us in is there, and has calls of ours."""
+
+
+def send_nothing_more(connection: socket.socket) -> None:
+    """Let a connection end with what has left by now (socket(7), SO_LINGER).
+
+    The kernel would go on for minutes to send what was not acknowledged: an order would reach the PBX long after its
+    listings were taken for proof that there is no such call.
+    """
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class LoginRefused(Exception):
@@ -176,8 +191,9 @@ class LinkedDriver(ABC, Generic[L]):
                 reason = f"fault in the driver: {type(error).__name__}"
             finally:
                 self._close_link()
-            if was_up is not None and self._clock.mono() - was_up >= _STEADY_SECONDS:
-                failures = 0
+            if was_up is not None:
+                steady = self._clock.mono() - was_up >= _STEADY_SECONDS
+                failures = 0 if steady else min(failures, _MOST_AFTER_LOGIN)
             self._down(reason, refused)
             pause = self._settings.backoff(failures, self._clock.chance())
             await self._pause(self._settings.refused_retry if refused else pause)

@@ -22,7 +22,7 @@ from dialerd.pbx.driver import (
     PbxEvent,
     Refused,
 )
-from tests.fakes.ami_peer import ami_peer, error, message, success
+from tests.fakes.ami_peer import BANNER, ami_peer, error, message, success
 from tests.support.asterisk_bench import (
     CALL,
     OTHER,
@@ -285,3 +285,28 @@ async def test_a_link_that_is_up_stays_when_its_settings_change(bench: Bench) ->
     mark = bench.told.mark
     await bench.told.link(LinkUp, after=mark)
     assert [action["Secret"] for action in bench.peer.actions if action["Action"] == "Login"] == ["open sesame", "new"]
+
+
+async def test_what_a_given_up_link_had_not_delivered_is_never_delivered(bench: Bench) -> None:
+    """Else an order could arrive after two listings have proven that there is no such call."""
+    ends: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    async def stalled(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(BANNER)
+        await reader.readuntil(b"\r\n\r\n")  # the login, which is not answered
+        try:
+            await reader.read()
+            ends.set_result(None)
+        except ConnectionResetError as error:
+            ends.set_result(error)
+        finally:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(stalled, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        bench.driver = AsteriskDriver("main", replace(QUICK, port=port, action_deadline=0.1), SystemClock(seed=1))
+        await bench.driver.start(bench.told)
+        await bench.told.link(LinkDown)
+        async with asyncio.timeout(5):
+            assert isinstance(await ends, ConnectionResetError)
+        await bench.driver.stop()
