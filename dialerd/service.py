@@ -170,6 +170,8 @@ class Daemon:
             stored_tenants = await stored.everyone(conn)
             paused = await trunks.paused(conn)
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
+            lately = await calls.lately(conn, self._clock.wall() - self.dispatcher.memory(active))
+        # From here on to the end nothing waits: the calls' timers may be due at once.
         lives = []
         for call in unended:
             campaign, visible = campaigns_of[call.campaign_id]
@@ -190,6 +192,7 @@ class Daemon:
         self.dispatcher.count_day(today)
         self.dispatcher.resume_calls(lives)
         self.control.load(active, waiting, known)
+        self.dispatcher.recall_sends(lately)
         if lives:
             log.info("calls_to_recover", calls=len(lives))
 

@@ -101,6 +101,11 @@ class Rate:
         """Note that a call was sent."""
         self._sent.append(at)
 
+    @property
+    def memory(self) -> float:
+        """Seconds that a call counts after it was sent."""
+        return self._span
+
     def measured(self, now: float) -> float:
         """Calls per second that were sent lately: over the second, or more, within which the limit counts."""
         return sum(1 for at in self._sent if now - at < self._span) / self._span
@@ -183,6 +188,17 @@ class Book:
         """Plan a call of these holders for a moment."""
         for rate in self._rates(keys):
             rate.reserve(at)
+
+    @property
+    def memory(self) -> float:
+        """Seconds that a call may count after it was sent: the longest of all rates."""
+        return max((each.rate.memory for each in self._capacity.values() if each.rate is not None), default=0.0)
+
+    def recall(self, keys: Iterable[Key], at: float) -> None:
+        """Count a call that a process before this one sent. In the order in which they were sent, before any other."""
+        for rate in self._rates(keys):
+            rate.reserve(at)
+            rate.sent(at)
 
     def _rates(self, keys: Iterable[Key]) -> list[Rate]:
         rates = (self.get(key).rate for key in keys)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import structlog
 
@@ -16,7 +17,7 @@ from dialerd.core.permit import number_rules
 from dialerd.core.plan import plan
 from dialerd.core.rules import explain
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, Snapshot
-from dialerd.core.throttle import Capacity, Key, Level, Shares
+from dialerd.core.throttle import Capacity, Key, Level, Rate, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
 from dialerd.dispatch.deferrals import Deferrals
@@ -38,6 +39,10 @@ log = structlog.get_logger(__name__)
 
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
+
+
+_UNSURE = 0.2
+"""Seconds by which a call may have left later than the journal says that it was planned."""
 
 
 @dataclass(slots=True)
@@ -265,6 +270,18 @@ class Dispatcher:
             self._book.take(live.call.id, keys_of(live.call))
             self.calls.resume(live)
             self._recoveries.resume(live)
+
+    def memory(self, campaigns: Iterable[Campaign]) -> timedelta:
+        """How long a call that was sent may count for a limit: of the configuration, or of these campaigns."""
+        own = [Rate(rate, 0.0).memory for each in campaigns if (rate := each.settings.max_calls_per_second)]
+        return timedelta(seconds=max([self._book.memory, *own]) + 1.0)
+
+    def recall_sends(self, placed: Iterable[Call]) -> None:
+        """Count the calls that a process before this one has sent lately, in order: its rates bind this one as well."""
+        now = self._clock.now()
+        for call in placed:
+            age = (now.wall - call.originated_at).total_seconds()
+            self._book.recall(keys_of(call), min(now.mono, now.mono - age + _UNSURE))
 
     def pace(self, campaign_id: int) -> Pace | None:
         """How fast a campaign goes; None for one that is not active."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,13 +11,28 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Call, CallStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome
-from dialerd.store.schema import call
+from dialerd.store.records import EventKind
+from dialerd.store.schema import call, event
+
+_LATEST_EVENTS = 50_000
+"""So many events are looked through, at most, for calls that were placed lately."""
 
 
 async def live(conn: AsyncConnection) -> list[Call]:
     """Every call whose end is not known: what recovery has to find again."""
     query = sa.select(call).where(call.c.ended_at.is_(None)).order_by(call.c.originated_at, call.c.id)
     return [_call(row) for row in (await conn.execute(query)).mappings()]
+
+
+async def lately(conn: AsyncConnection, since: datetime) -> list[Call]:
+    """The calls that were committed since a moment, in that order, as far as the latest events go back."""
+    latest = await conn.scalar(sa.select(sa.func.max(event.c.seq))) or 0
+    recent = sa.select(event.c.call_id).where(
+        event.c.seq > latest - _LATEST_EVENTS, event.c.kind == EventKind.ORIGINATED.value, event.c.at >= since
+    )
+    query = sa.select(call).where(call.c.id.in_(recent), call.c.originated_at >= since)
+    rows = await conn.execute(query.order_by(call.c.originated_at, call.c.id))
+    return [_call(row) for row in rows.mappings()]
 
 
 async def page(

@@ -192,3 +192,28 @@ def test_a_refused_login_is_told_and_nothing_is_dialled(virtual: Virtual, tmp_pa
             await house.ended(campaign.id)
 
     virtual(main)
+
+
+@pytest.mark.parametrize(
+    "rate", [1.0, pytest.param(0.2, marks=pytest.mark.slow), pytest.param(4.0, marks=pytest.mark.slow)]
+)
+def test_the_rates_of_a_killed_process_bind_the_next(virtual: Virtual, tmp_path: Path, rate: float) -> None:
+    """However soon it is back: the far end counts calls, and not processes."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, SimulatedSettings(), Size(rate=rate, channels=50))
+        async with house.running():
+            campaign = await house.campaign(numbers(40), concurrent_calls=50, trunks=["a"])
+            await clock.sleep(7)
+        for _ in range(8):
+            await house.run_until_killed(0.9 / rate if rate < 1 else 0.4)
+        async with house.running():
+            await clock.sleep(10)
+            sends = sorted(house.pbx.ledger.sends())
+            whole = max(1, int(rate))
+            assert len(sends) > whole
+            for early, late in zip(sends, sends[whole:], strict=False):
+                assert late - early >= whole / rate - laws.WIRE_SECONDS
+            await house.daemon.control.stop("one", campaign.id)
+
+    virtual(main)

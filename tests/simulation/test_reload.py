@@ -6,6 +6,8 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Call, CallStatus, Campaign, CampaignStatus, ContactStatus, Tenant
 from dialerd.core.outcome import Outcome
@@ -152,6 +154,7 @@ def test_what_vanished_gets_no_new_call_and_its_calls_are_followed_to_their_end(
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_pbx_that_comes_back_while_its_calls_live_goes_on_as_it_was(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, TALK, Size(rate=5, channels=10))
@@ -217,6 +220,7 @@ def test_a_trunk_that_goes_between_commit_and_wire_is_not_dialled_over(virtual: 
     virtual(main)
 
 
+@pytest.mark.slow
 def test_calls_on_a_pbx_that_the_next_start_does_not_know_end_with_their_longest_life(
     virtual: Virtual, tmp_path: Path
 ) -> None:
