@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
@@ -22,7 +22,17 @@ from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.retry import settle
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.journal import Journal
-from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, LiveChannel, Ringing
+from dialerd.pbx.driver import (
+    Answered,
+    CallEvent,
+    ChannelState,
+    Dialling,
+    Ended,
+    HandedOver,
+    Kept,
+    LiveChannel,
+    Ringing,
+)
 from dialerd.store.records import CallStep, EventDraft, EventKind
 from dialerd.telemetry.logs import debug_call, of_call
 from dialerd.telemetry.metrics import Metrics
@@ -212,6 +222,18 @@ class Calls:
         """The PBX has no channel of this call and told no end: it is interrupted."""
         self._ended(live, Ended(live.call.id, Verdict(Outcome.INTERRUPTED, Fault.PBX), hung_up_by=None))
 
+    def settle_kept(self, live: LiveCall, kept: Kept) -> None:
+        """A call ended while nobody heard it, and the PBX has kept what became of it."""
+        # By two clocks, so no earlier than what is known of it, and not in the future.
+        known = live.call.answered_at or live.call.ringing_at or live.call.originated_at
+        ended_at = min(self._clock.wall(), max(known, kept.ended_at))
+        if live.call.answered_at is None:
+            talk = timedelta(seconds=kept.ended.talk_seconds or 0.0)
+            self._answered(live, max(known, ended_at - talk))
+        if kept.handed_over and live.call.handed_over_at is None:
+            live.call = replace(live.call, handed_over_at=live.call.answered_at)
+        self._ended(live, kept.ended, ended_at)
+
     def withdraw(self, live: LiveCall, reason: str) -> None:
         """A committed call that will not be sent after all: its contact waits again, and nothing was spent."""
         verdict = Verdict(Outcome.CANCELLED, Fault.NONE)
@@ -230,10 +252,11 @@ class Calls:
         self._watch(live)
         self._trunks.rang(live)
 
-    def _answered(self, live: LiveCall) -> None:
+    def _answered(self, live: LiveCall, at: datetime | None = None) -> None:
+        """``at``: when, where that was not just now."""
         if live.call.answered_at is not None:
             return
-        at = self._clock.wall()
+        at = at or self._clock.wall()
         # A place of the dialplan has the call from the answer on; a queue may let the callee wait.
         handed_over = None if live.hands_over else at
         live.call = replace(live.call, status=CallStatus.CONNECTED, answered_at=at, handed_over_at=handed_over)
@@ -248,11 +271,12 @@ class Calls:
         live.call = replace(live.call, handed_over_at=self._clock.wall())
         self._record(live, None, None, self._clock.wall())
 
-    def _ended(self, live: LiveCall, event: Ended) -> None:
+    def _ended(self, live: LiveCall, event: Ended, at: datetime | None = None) -> None:
+        """``at``: when, where that was not just now."""
         live.disarm()
         if event.place_refused:
             live.place_refused = f"it hung up an answered call: {event.hangup_text or 'no cause given'}"
-        at = self._clock.wall()
+        at = at or self._clock.wall()
         verdict = _final_verdict(live, event)
         spared = self._trunks.judge(live, verdict, event)
         if spared:

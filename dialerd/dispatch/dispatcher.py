@@ -433,6 +433,7 @@ class Dispatcher:
 
     def _steps_written(self, steps: Sequence[CallStep]) -> None:
         """Contacts wait for their next attempt: told only now, for a fetch before the commit would have missed them."""
+        self._recoveries.discard(steps)
         for each in steps:
             if each.contact is not None and each.contact.next_attempt_at is not None:
                 self.hopper.note_due(each.contact.campaign_id, each.contact.next_attempt_at)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 
 import structlog
@@ -14,6 +14,8 @@ from dialerd.core.throttle import Key, Level
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.recovery import Recovery
 from dialerd.pbx.driver import LinkState, PbxDriver
+from dialerd.store.records import CallStep
+from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -32,6 +34,7 @@ class Recoveries:
         self._metrics = metrics
         self._wake = wake
         self._all: dict[str, Recovery] = {}
+        self._drivers: dict[str, PbxDriver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._retired: set[str] = set()
         self._group: asyncio.TaskGroup | None = None
@@ -50,6 +53,7 @@ class Recoveries:
             self._retired.discard(name)
             return
         self._metrics.pbx_link_up.labels(name).set(0)  # one that never came up is down too, and must be seen
+        self._drivers[name] = driver
         self._all[name] = Recovery(name, driver, self._calls, self._clock, self._metrics, wake=self._wake)
         if driver.state is LinkState.UP:
             self._all[name].link_up()  # it was being let go of, and its link is still there
@@ -68,7 +72,7 @@ class Recoveries:
         done = [name for name in self._retired if not in_use(name)]
         for name in done:
             self._retired.discard(name)
-            del self._all[name]
+            del self._all[name], self._drivers[name]
             if (task := self._tasks.pop(name, None)) is not None:
                 task.cancel()
         return done
@@ -82,7 +86,7 @@ class Recoveries:
     def resume(self, live: LiveCall) -> None:
         """Take up a call that was in flight before this process began."""
         if live.call.pbx not in self._all:
-            log.warning("call_on_unknown_pbx", call_id=live.call.id, pbx=live.call.pbx)
+            log.warning("call_on_unknown_pbx", pbx=live.call.pbx, **of_call(live.call))
             self.outlast(live)
 
     def outlast(self, live: LiveCall) -> None:
@@ -91,7 +95,7 @@ class Recoveries:
 
         def over() -> None:
             if self._calls.get(live.call.id) is live:
-                log.warning("call_outlasted", call_id=live.call.id, pbx=live.call.pbx)
+                log.warning("call_outlasted", pbx=live.call.pbx, **of_call(live.call))
                 self._calls.settle_unknown(live)
 
         self._clock.call_at(self._clock.mono() + max(0.0, left), over)
@@ -101,6 +105,16 @@ class Recoveries:
         recovery = self._all.get(live.call.pbx)
         if recovery is not None:
             await recovery.hang_up(live)
+
+    def discard(self, steps: Iterable[CallStep]) -> None:
+        """These steps are in the store: what a PBX kept of answered calls that they end is not needed any more."""
+        ended: dict[str, list[str]] = {}
+        for each in steps:
+            if each.call.ended_at is not None and each.call.answered_at is not None:
+                ended.setdefault(each.call.pbx, []).append(each.call.id)
+        for pbx, call_ids in ended.items():
+            if pbx in self._all:
+                self._drivers[pbx].discard(call_ids)
 
     # -- what a PBX's link and its calls tell -------------------------------------------------------------------
 

@@ -1,13 +1,14 @@
 """After a restart, a lost link or a doubt: ask the PBX what lives, follow that on, and settle the rest.
 
-A call is gone when two listings in a row do not show it, the first of them begun long enough after it was sent that
-a fresh channel would have been there. Until a PBX has been asked once, nothing is dialled on it.
+What a PBX has kept of a call settles it as it was. A call is gone when two listings in a row do not show it, the first
+of them begun long enough after it was sent that a fresh channel would have been there. Until a PBX has been asked once,
+nothing is dialled on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -152,6 +153,9 @@ class Recovery:
             self._calls.confirm(channel)
             if self._calls.get(channel.call_id) is None:
                 self._metrics.pbx_events_unknown.labels(self._pbx).inc()
+        await self._settle_kept(channels, asked_at)
+        if self._driver.state is not LinkState.UP:
+            return
         lives = self._calls.of_pbx(self._pbx)
         in_flight = {live.call.id for live in lives}
         self._missing = {call_id: since for call_id, since in self._missing.items() if call_id in in_flight}
@@ -166,6 +170,22 @@ class Recovery:
             self._known = True
             log.info("pbx_known", pbx=self._pbx, live=len(channels), in_flight=len(self._calls.of_pbx(self._pbx)))
             self._wake()
+
+    async def _settle_kept(self, channels: Collection[str], asked_at: float) -> None:
+        """Settle the missing calls of which the PBX has kept how they ended."""
+        missing = {
+            live.call.id: live
+            for live in self._calls.of_pbx(self._pbx)
+            if live.call.id not in channels and live.sent_at is not None and live.heard_at <= asked_at
+        }
+        if not missing:
+            return
+        for call_id, kept in (await self._driver.kept(missing)).items():
+            live = missing[call_id]
+            if self._calls.get(call_id) is live:
+                log.info("call_found_ended", pbx=self._pbx, **of_call(live.call))
+                self._driver.forget(call_id)
+                self._calls.settle_kept(live, kept)
 
     def _judge(self, call_id: str, asked_at: float) -> None:
         """A call is missing from a listing: the second time it is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from dialerd.clock import Clock, Timer
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
 from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
+from dialerd.pbx.ami_kept import KeptCalls
 from dialerd.pbx.ami_link import AmiLink
 from dialerd.pbx.ami_login import SHUTTING_DOWN, check_rights, max_calls, trunk_states
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
@@ -22,6 +23,7 @@ from dialerd.pbx.ami_trunks import AmiTrunks
 from dialerd.pbx.driver import (
     Accepted,
     InDoubt,
+    Kept,
     LinkLost,
     LinkState,
     LinkUp,
@@ -64,6 +66,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self._timer: tuple[float, Timer] | None = None
         self._calls = AmiCalls()
         self._trunks = AmiTrunks(trunks or {})
+        self._kept = KeptCalls()
 
     @property
     def counters(self) -> dict[str, int]:
@@ -91,7 +94,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if order.call_id in self._calls or self._calls.has_channel(order.call_id):
             return Refused("this call was placed before", Verdict(Outcome.FAILED, Fault.DAEMON))
         try:
-            headers = wire.ami_originate(order, action_id(order.call_id))
+            headers = wire.ami_originate(order, action_id(order.call_id), keep=self._kept.on)
         except wire.WireError as error:
             refused_place = error.field in wire.PLACE_FIELDS
             return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
@@ -146,6 +149,14 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self._calls.keep(listed)
         return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
 
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
+        """What Asterisk kept of those of these calls that were answered and have ended. Raises LinkLost."""
+        return await self._kept.of(call_ids)
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """The ends of these calls are in our own store: let Asterisk delete what it kept of them. Never waits."""
+        self._kept.discard(call_ids)
+
     def forget(self, call_id: str) -> None:
         """Drop what is remembered of a call that was settled without an Ended."""
         super().forget(call_id)
@@ -195,6 +206,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
             )
         ask = functools.partial(self._must, link)
         core = await check_rights(ask)
+        await self._kept.begin(ask)
         states = await trunk_states(ask, self._trunks)
         self._state, self._reason = LinkState.UP, None
         version = core.get("asteriskversion") or "unknown"
@@ -202,6 +214,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self._tell(LinkUp(version, max_channels=max_calls(core)))
         for state in states:
             self._tell(state)
+        self._spawn(self._kept.sweep(self._clock.wall()))
         return link
 
     async def _serve(self, link: AmiLink) -> str:
@@ -233,6 +246,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if link is not None:
             link.drop("closed by us")
             self._counts.update(_link_counts(link))
+        self._kept.end()
         self._calls.link_lost()
 
     async def _ask(self, headers: wire.Headers, each: Callable[[AmiMessage], None] | None = None) -> AmiMessage:

@@ -115,6 +115,8 @@ class SimulatedSettings:
     """Mean number of lost links per minute of link."""
     outage_seconds: Range = (1.0, 20.0)
     """How long the link stays away after such a loss."""
+    keeps_results: bool = True
+    """Keep what became of answered calls, for a daemon that was not there to hear it."""
     originate_in_doubt_share: float = 0.0
     """Orders whose receipt never comes; half of them never reached the PBX."""
     lost_event_share: float = 0.0

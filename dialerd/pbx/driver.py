@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
@@ -166,6 +167,18 @@ Sink = Callable[[PbxEvent], None]
 """Takes an event at once, on the event loop, and never raises or waits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a PBX kept of an answered call, for whoever was not there to hear its end."""
+
+    ended: Ended
+    """``talk_seconds`` where the PBX counted them."""
+    ended_at: datetime
+    """By the PBX's own clock."""
+    handed_over: bool
+    """A member of the queue took it; True also where the place was none."""
+
+
 class ChannelState(StrEnum):
     """The state of a live channel, as far as it matters to recovery."""
 
@@ -222,6 +235,15 @@ class PbxDriver(Protocol):
 
         Listed channels that the driver did not know are followed from then on: their events come to the sink.
         """
+
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
+        """What the PBX kept of those of these calls that were answered and have ended. Raises LinkLost.
+
+        Empty where it keeps nothing. A call that is missing from :meth:`live` has been kept by then, if it ever is.
+        """
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """The ends of these calls are in our own store: let the PBX delete what it kept of them. Never waits."""
 
     def forget(self, call_id: str) -> None:
         """Drop what the driver remembers of a call that was settled without an Ended."""

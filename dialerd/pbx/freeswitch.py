@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -16,6 +16,7 @@ from dialerd.pbx.driver import (
     Accepted,
     CallEvent,
     InDoubt,
+    Kept,
     LinkLost,
     LinkState,
     LinkUp,
@@ -183,6 +184,13 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             raise LinkLost("the link was lost behind the listing")
         self._calls.keep(listed)
         return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
+
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:  # noqa: ARG002 - the protocol's
+        """Nothing: FreeSWITCH is not asked to keep anything."""
+        return {}
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """Nothing was kept."""
 
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dialerd.clock import Clock, Timer
 from dialerd.core.outcome import Fault, Outcome, Verdict
@@ -17,6 +17,7 @@ from dialerd.pbx.driver import (
     Ended,
     HandedOver,
     InDoubt,
+    Kept,
     LinkDown,
     LinkLost,
     LinkState,
@@ -119,6 +120,15 @@ class SimulatedDriver:
     def forget(self, call_id: str) -> None:
         """Drop what the driver remembers of a call."""
         self._calls.pop(call_id, None)
+
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
+        """What the PBX kept of those of these calls that were answered and have ended. Raises LinkLost."""
+        return await self._link().ask(lambda: self._pbx.kept(call_ids))
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """The ends of these calls are in the daemon's own store: nothing of them is needed any more."""
+        if self._wire is not None:
+            self._pbx.discard(call_ids)
 
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""

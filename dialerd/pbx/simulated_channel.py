@@ -45,6 +45,9 @@ class Channel:
         self.order = order
         self.state = ChannelState.DIALLING
         self.made: float | None = None
+        self.answered: float | None = None
+        self.handed_over = not order.hands_over
+        """Somebody has the answered call; from the answer on where its place is no queue."""
         self._script = script
         self._clock = clock
         self._tell = tell
@@ -111,14 +114,19 @@ class Channel:
     def _answer(self) -> None:
         self._cancel_timers()
         self.state = ChannelState.UP
+        self.answered = self._clock.mono()
         script = self._script
         self._tell(Answered(self.order.call_id))
         self.later(self.order.max_call_seconds, lambda: self._over(HungUpBy.PBX))
         if self.order.hands_over:
-            self.later(script.hand_over, lambda: self._tell(HandedOver(self.order.call_id)))
+            self.later(script.hand_over, self._hand_over)
         if script.talk is not None:
             by = HungUpBy.CALLEE if script.callee_hangs_up else HungUpBy.PBX
             self.later(script.talk, lambda: self._over(by))
+
+    def _hand_over(self) -> None:
+        self.handed_over = True
+        self._tell(HandedOver(self.order.call_id))
 
     def _over(
         self,

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from dialerd.clock import Clock, Timer, stream
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import causes
 from dialerd.pbx.callees import Behaviour, Draw, SimulatedSettings, drawn, has_contact, number_in, trunk_in, written
-from dialerd.pbx.driver import CallEvent, Ended, LinkLost, LiveChannel, Originate, Refused
+from dialerd.pbx.driver import CallEvent, ChannelState, Ended, Kept, LinkLost, LiveChannel, Originate, Refused
 from dialerd.pbx.simulated_channel import Channel
 
 T = TypeVar("T")
 
 VERSION = "simulated PBX"
+_MOST_KEPT = 10_000
+"""Results that nobody has fetched; the oldest go first."""
 
 
 class ConnectionRefused(Exception):
@@ -220,6 +222,8 @@ class SimulatedPbx:
         self._trunks: dict[str, str | None] = {}
         """Trunks that were ever taken down, by their dial strings, and why they are down now."""
         self._ill: dict[str, Behaviour] = {}
+        self._kept: dict[str, Kept] = {}
+        """What became of answered calls: it outlives the PBX's own death, as Asterisk's database does."""
 
     def connect(self, hear: Callable[[CallEvent | TrunkWord], None], lost: Callable[[str], None]) -> Wire:
         """Let a driver in. Raises ConnectionRefused or LoginRefused."""
@@ -263,6 +267,15 @@ class SimulatedPbx:
             return False
         channel.hang_up()
         return True
+
+    def kept(self, call_ids: Collection[str]) -> dict[str, Kept]:
+        """What is kept of these calls."""
+        return {call_id: self._kept[call_id] for call_id in call_ids if call_id in self._kept}
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """Forget what is kept of these calls."""
+        for call_id in call_ids:
+            self._kept.pop(call_id, None)
 
     def listing(self) -> tuple[LiveChannel, ...]:
         """List the channels, but for those that are too young to be listed yet."""
@@ -361,7 +374,16 @@ class SimulatedPbx:
         if entry is not None:
             self.ledger.end(entry, self.clock.mono())
         if ended is not None:
+            if channel.state is ChannelState.UP and self.settings.keeps_results:
+                self._keep(channel, ended)
             self._tell(ended)
+
+    def _keep(self, channel: Channel, ended: Ended) -> None:
+        assert channel.answered is not None
+        talk = self.clock.mono() - channel.answered
+        self._kept[ended.call_id] = Kept(replace(ended, talk_seconds=talk), self.clock.wall(), channel.handed_over)
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.pop(next(iter(self._kept)))
 
     def _lose_wires(self, reason: str) -> None:
         wires = tuple(self.wires)

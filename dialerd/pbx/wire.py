@@ -29,6 +29,12 @@ MAX_HEADERS = 128
 MAX_COMMAND_BYTES = 256 * 1024
 """Of one command to FreeSWITCH, which itself reads up to 10 MB."""
 
+RESULT_CONTEXT = "dialerd-result"
+"""The dialplan's context with the hangup handler of our calls."""
+RESULT_FAMILY = "dialerd"
+"""The family of Asterisk's database that it writes to."""
+_KEEP = rf"CHANNEL(hangup_handler_push)={RESULT_CONTEXT}\,s\,1"
+
 PLACE_FIELDS = frozenset({"place", "context", "exten", "priority", "application", "data", "queue"})
 """The fields of a :class:`WireError` that say that the answered call's place cannot be written."""
 
@@ -97,9 +103,10 @@ def ami_action(headers: Iterable[tuple[str, str]]) -> str:
     return "\r\n".join([*lines, "", ""])
 
 
-def ami_originate(order: Originate, action_id: str) -> Headers:
+def ami_originate(order: Originate, action_id: str, *, keep: bool = False) -> Headers:
     """Build the headers of an Asterisk Originate, in order. Raises WireError, naming the field.
 
+    ``keep``: let the dialplan's hangup handler keep what becomes of the call.
     ``TIMEOUT(absolute)`` counts on Asterisk from the making of the channel, so it gets the time to answer and the
     time to talk together; it holds also while the channel rings, and after the daemon is gone.
     """
@@ -117,6 +124,8 @@ def ami_originate(order: Originate, action_id: str) -> Headers:
         headers.append(("CallerID", caller_id(order.caller_id)))
     headers += _place(order.place)
     headers.append(("Variable", f"TIMEOUT(absolute)={math.ceil(setup + talk)}"))
+    if keep:
+        headers.append(("Variable", _KEEP))
     headers += [("Variable", ami_variable(name, value)) for name, value in order.variables.items()]
     ami_action(headers)  # line length and count: refused here, before anything of the call is remembered
     return headers
@@ -138,6 +147,17 @@ def ami_hangup(call_id: str) -> Headers:
     """Build the headers of an Asterisk Hangup; a channel's Uniqueid does for its name. Raises WireError."""
     # A Channel that begins with a slash would be a pattern, and hang up every channel that it matches.
     return [("Action", "Hangup"), ("Channel", _match("call_id", _CALL_ID, call_id)), ("Cause", "16")]
+
+
+def ami_kept(call_id: str) -> Headers:
+    """Build the headers that ask for what is kept of a call. Raises WireError."""
+    return [("Action", "DBGet"), ("Family", RESULT_FAMILY), ("Key", _match("call_id", _CALL_ID, call_id))]
+
+
+def ami_discard(call_id: str) -> Headers:
+    """Build the headers that delete it. Raises WireError."""
+    name = f"DB_DELETE({RESULT_FAMILY}/{_match('call_id', _CALL_ID, call_id)})"
+    return [("Action", "Setvar"), ("Variable", name), ("Value", "1")]
 
 
 def ami_variable(name: str, value: str) -> str:

@@ -28,7 +28,7 @@ from tests.support.recorder import Recorder
 class FreeSwitchRig(Rig):
     """A FreeSWITCH behind a proxy."""
 
-    traits = Traits(freeswitch_causes=True)
+    traits = Traits(keeps_results=False, freeswitch_causes=True)
     hold = Place(context="dialerd", exten="hold")
     queue = Place(queue="lab@default")
 

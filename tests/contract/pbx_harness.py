@@ -30,6 +30,8 @@ class Traits:
     """What the events of a PBX do not tell; everything else is asked of every PBX alike."""
 
     tells_sip_status: bool = True
+    keeps_results: bool = True
+    """It keeps what became of answered calls."""
     freeswitch_causes: bool = False
     """It maps SIP statuses to causes by its own table, not as RFC 3398 does."""
 

@@ -9,9 +9,11 @@ import pytest
 from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx.driver import (
+    Accepted,
     Answered,
     ChannelState,
     Ended,
+    HandedOver,
     InDoubt,
     LinkDown,
     LinkLost,
@@ -237,3 +239,51 @@ async def test_a_pbx_that_dies_takes_its_calls_along_without_a_word(rig: Rig) ->
     driver.forget(call_id)
     later = await rig.place(driver, recorder, rig.order("10"))
     assert (await recorder.ended(later, SOON)).verdict == BUSY
+
+
+@contract
+async def test_what_became_of_answered_calls_is_kept_until_it_is_discarded(rig: Rig) -> None:
+    first, before = await rig.up()
+    orders = [rig.order("05"), rig.order("10"), rig.order("00", place=rig.queue, hands_over=True)]
+    talks, busy, queued = [order.call_id for order in orders]
+    for order in orders:
+        assert await first.originate(order) == Accepted()
+    await before.heard(Answered, talks, SOON)
+    await before.heard(HandedOver, queued, SOON)
+    answered = rig.clock.wall()
+    assert await first.hangup(queued)
+    await first.stop()
+    await rig.wait_far_end_over(talks)
+    ended = rig.clock.wall()
+    second, after = await rig.up()
+    await rig.wait_listed(second, set())
+    kept = await second.kept([talks, busy, queued, rig.clock.uuid()])
+    if not rig.traits.keeps_results:
+        assert kept == {}
+        return
+    assert kept.keys() == {talks, queued}
+    assert after.of(talks) == []
+    for each in kept.values():
+        assert each.ended.verdict == ANSWERED
+        assert each.handed_over
+    talk = (ended - answered).total_seconds()
+    assert kept[talks].ended.talk_seconds == pytest.approx(talk, abs=1.0)
+    assert abs((kept[talks].ended_at - ended).total_seconds()) < 1.0
+    second.discard([talks, rig.clock.uuid()])
+
+    async def discarded() -> bool:
+        return (await second.kept([talks, queued])).keys() == {queued}
+
+    await rig.eventually("what was discarded is gone", discarded)
+
+
+@contract
+async def test_a_caller_who_left_the_queue_was_handed_over_to_nobody(rig: Rig) -> None:
+    driver, recorder = await rig.up()
+    order = rig.order("00", place=rig.queue, hands_over=True)
+    call_id = await rig.place(driver, recorder, order)
+    await recorder.heard(Answered, call_id, SOON)
+    assert await driver.hangup(call_id)
+    await recorder.ended(call_id, SOON)
+    if rig.traits.keeps_results and not any(isinstance(event, HandedOver) for event in recorder.of(call_id)):
+        assert not (await driver.kept([call_id]))[call_id].handed_over

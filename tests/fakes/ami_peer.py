@@ -37,6 +37,8 @@ class AmiPeer:
         self.banner = BANNER
         self.connections = 0
         self.actions: list[Action] = []
+        self.texts: list[str] = []
+        """The same actions as they came, repeated headers included."""
         self.channels: list[str] = []
         """Uniqueids that CoreShowChannels lists, as up for 65 seconds."""
         self.answers: dict[str, Answer] = {
@@ -44,6 +46,7 @@ class AmiPeer:
             "Ping": lambda action: success(action, "Ping: Pong"),
             "CoreSettings": lambda action: success(action, "AsteriskVersion: 22.10.0"),
             "CoreShowChannels": self._listing,
+            "ShowDialPlan": lambda action: error(action, f"Did not find context {action['Context']}"),
             "Originate": self._originate,
             "Hangup": lambda action: success(action) if "Channel" in action else error(action, "No channel specified"),
         }
@@ -80,6 +83,7 @@ class AmiPeer:
         try:
             while True:
                 raw = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.texts.append(raw)
                 action: Action = {}
                 for line in raw.split("\r\n"):
                     if line:

@@ -31,6 +31,8 @@ GONE_WHILE_AWAY = 4
 ON_THE_BRINK = 0.3
 """Seconds around the end and the beginning of the absence in which it is chance whether an end was heard."""
 
+CLOCKS = 0.5
+"""Seconds by which Asterisk and the far end may see an answer or an end apart."""
 DEADLINE = 90.0
 _clock = SystemClock()
 
@@ -159,16 +161,30 @@ def _check_calls(lab: Lab, calls: Sequence[Json], absence: Absence) -> None:
         fates[fate] = fates.get(fate, 0) + 1
         if fate == "brink":
             continue
-        expected = "interrupted" if fate == "lost" else EXPECTED[call["phone_number"][-2:]]
+        answered = far.answered_at is not None
+        expected = "interrupted" if fate == "lost" and not answered else EXPECTED[call["phone_number"][-2:]]
         assert call["outcome"] == expected, (fate, call, far, absence)
-        if fate == "lost":
-            assert (call["fault"], call["status"], call["hung_up_by"]) == ("pbx", "ended", None)
+        if fate != "lost":
+            continue
+        assert (call["status"], call["hung_up_by"]) == ("ended", None)
+        if answered:
+            # Asterisk has kept what became of it.
+            assert call["talk_seconds"] == pytest.approx(_talk(far), abs=CLOCKS), (call, far)
+            assert seconds(call["ended_at"]) == pytest.approx(far.ended_at, abs=CLOCKS)
+        else:
+            assert call["fault"] == "pbx"
             # Two listings have to miss it, and the daemon did not guess before it could ask.
             assert seconds(call["ended_at"]) > absence.over - ON_THE_BRINK
     assert fates["lost"] >= GONE_WHILE_AWAY - 1
     # Some rang on, or talked on, through all of it.
     assert fates["followed"] >= 6
     assert fates["after"] >= len(LATER)
+
+
+def _talk(far: FarCall) -> float:
+    assert far.ended_at is not None
+    assert far.answered_at is not None
+    return far.ended_at - far.answered_at
 
 
 def _dialled(calls: Sequence[Json]) -> set[str]:

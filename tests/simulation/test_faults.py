@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -215,5 +216,74 @@ def test_the_rates_of_a_killed_process_bind_the_next(virtual: Virtual, tmp_path:
             for early, late in zip(sends, sends[whole:], strict=False):
                 assert late - early >= whole / rate - laws.WIRE_SECONDS
             await house.daemon.control.stop("one", campaign.id)
+
+    virtual(main)
+
+
+def test_what_ended_while_nobody_listened_is_settled_as_it_was(virtual: Virtual, tmp_path: Path) -> None:
+    """Killed while calls are up, and back when they are over: answered, with the right talk, and asked of the PBX."""
+
+    async def main(clock: VirtualClock) -> None:
+        settings = SimulatedSettings(
+            shares={Behaviour.ANSWER: 1.0},
+            post_dial_seconds=(0.1, 0.2),
+            ring_seconds=(0.5, 6.0),
+            talk_seconds=(8.0, 9.0),
+        )
+        house = House(clock, tmp_path, settings, Size(rate=20, channels=50))
+        life = asyncio.create_task(house.run_until_killed(8))
+        await clock.sleep(1)
+        campaign = await house.campaign(numbers(60), concurrent_calls=50, trunks=["a"])
+        await life
+        left = {each.call_id for each in house.pbx.ledger.entries if each.ended is None}
+        assert left
+        await clock.sleep(60)
+        async with house.running():
+            await house.ended(campaign.id)
+            await clock.sleep(1)
+            found = {call.id: call for call in await house.calls(campaign.id)}
+            for call_id in left:
+                call = found[call_id]
+                assert (call.status, call.outcome) == (CallStatus.ENDED, Outcome.ANSWERED)
+                assert 8.0 <= (call.talk_seconds or 0) <= 9.0
+                assert call.answered_at is not None
+                assert call.ended_at is not None
+                assert abs((call.ended_at - call.answered_at).total_seconds() - (call.talk_seconds or 0)) < 0.1
+            assert {each.status for each in await house.contacts(campaign.id)} == {ContactStatus.COMPLETED}
+            assert house.pbx.kept(found) == {}, "what was settled is discarded"
+            await laws.hold(house, campaign.id)
+
+    virtual(main)
+
+
+def test_a_pbx_that_keeps_nothing_leaves_the_daemon_without_a_guess(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        settings = SimulatedSettings(
+            shares={Behaviour.ANSWER: 1.0},
+            post_dial_seconds=(0.1, 0.2),
+            ring_seconds=(0.5, 1.0),
+            talk_seconds=(8.0, 9.0),
+            keeps_results=False,
+        )
+        house = House(clock, tmp_path, settings, Size(rate=20, channels=50))
+        life = asyncio.create_task(house.run_until_killed(8))
+        await clock.sleep(1)
+        campaign = await house.campaign(numbers(60), concurrent_calls=50, trunks=["a"])
+        await life
+        left = {each.call_id for each in house.pbx.ledger.entries if each.ended is None}
+        await clock.sleep(60)
+        back = clock.wall()
+        async with house.running():
+            await clock.sleep(10)
+            found = {call.id: call for call in await house.calls(campaign.id)}
+            assert {found[call_id].outcome for call_id in left} == {Outcome.INTERRUPTED}
+            # Its own rule: half an hour after it was proven gone.
+            waits = [
+                each.next_attempt_at for each in await house.contacts(campaign.id) if each.next_attempt_at is not None
+            ]
+            assert len(waits) == len(left)
+            assert all(1800 <= (due - back).total_seconds() <= 1810 for due in waits)
+            await house.ended(campaign.id)
+            await laws.hold(house, campaign.id)
 
     virtual(main)

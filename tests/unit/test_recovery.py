@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import cast
 
 import pytest
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus
-from dialerd.core.outcome import Outcome
+from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.recovery import CLOSED_SECONDS, LISTING_LAG, ROUTINE, SECOND_LOOK, Recovery
-from dialerd.pbx.driver import ChannelState, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
+from dialerd.pbx.driver import ChannelState, Ended, Kept, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
 from tests.support.contacts import a_contact
@@ -36,6 +38,7 @@ class Pbx:
     fails: bool = False
     asked: list[float] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    results: dict[str, Kept] = field(default_factory=dict)
 
     async def live(self) -> tuple[LiveChannel, ...]:
         self.asked.append(self.clock.mono())
@@ -43,6 +46,12 @@ class Pbx:
         if self.fails or self.state is not LinkState.UP:
             raise LinkLost("gone")
         return tuple(LiveChannel(call_id, state, 1.0) for call_id, state in self.channels.items())
+
+    async def kept(self, call_ids: Collection[str]) -> dict[str, Kept]:
+        await self.clock.sleep(self.takes)
+        if self.fails or self.state is not LinkState.UP:
+            raise LinkLost("gone")
+        return {call_id: self.results[call_id] for call_id in call_ids if call_id in self.results}
 
     def forget(self, call_id: str) -> None:
         self.forgotten.append(call_id)
@@ -347,5 +356,76 @@ def test_a_strangers_channel_is_counted(virtual: Virtual, metrics: Metrics) -> N
         bench.recovery.link_up()
         await bench.clock.sleep(0.1)
         assert bench.metrics.pbx_events_unknown.labels("main")._value.get() == 1
+
+    play(virtual, metrics, scene)
+
+
+ANSWERED = Verdict(Outcome.ANSWERED, Fault.NONE)
+
+
+def test_what_the_pbx_kept_settles_a_call_by_the_first_listing(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        await bench.clock.sleep(60)
+        ended_at = bench.clock.wall() - timedelta(seconds=20)
+        bench.pbx.results["call"] = Kept(Ended("call", ANSWERED, 16, talk_seconds=12.5), ended_at, handed_over=True)
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        call = bench.ended[0].call
+        assert (call.status, call.outcome, call.fault) == (CallStatus.ENDED, Outcome.ANSWERED, Fault.NONE)
+        assert (call.talk_seconds, call.hangup_cause, call.hung_up_by) == (12.5, 16, None)
+        assert (call.ended_at, call.answered_at) == (ended_at, ended_at - timedelta(seconds=12.5))
+        assert call.handed_over_at == call.answered_at
+        assert bench.pbx.forgotten == ["call"]
+
+    play(virtual, metrics, scene)
+
+
+def test_an_answer_that_was_heard_stays_when_it_was_heard(virtual: Virtual, metrics: Metrics) -> None:
+    """Without CDRs the talk is counted from there, and two clocks that differ make no call end before it began."""
+
+    async def scene(bench: Bench) -> None:
+        ahead, slow = bench.a_call("ahead"), bench.a_call("slow")
+        bench.calls.confirm(LiveChannel("ahead", ChannelState.UP, 1.0))
+        bench.calls.confirm(LiveChannel("slow", ChannelState.UP, 1.0))
+        answered_at = bench.clock.wall()
+        await bench.clock.sleep(30)
+        early, late = START - timedelta(hours=1), bench.clock.wall() + timedelta(hours=1)
+        for call_id, ended_at in (("ahead", late), ("slow", early)):
+            bench.pbx.results[call_id] = Kept(Ended(call_id, ANSWERED), ended_at, handed_over=True)
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert {live.call.id for live in bench.ended} == {"ahead", "slow"}
+        assert (ahead.call.answered_at, slow.call.answered_at) == (answered_at, answered_at)
+        assert ahead.call.talk_seconds == pytest.approx(30, abs=0.1)
+        assert slow.call.talk_seconds == 0
+
+    play(virtual, metrics, scene)
+
+
+def test_a_queue_that_handed_the_call_to_nobody_left_it_abandoned(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        live = bench.from_before()
+        live.hands_over = True
+        bench.pbx.results["call"] = Kept(Ended("call", ANSWERED), bench.clock.wall(), handed_over=False)
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert bench.outcomes() == {"call": Outcome.ABANDONED}
+
+    play(virtual, metrics, scene)
+
+
+def test_a_question_that_fails_settles_nothing(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.recovery.link_up()
+        await bench.clock.sleep(bench.pbx.takes * 1.5)  # the listing is there, the question under way
+        bench.pbx.fails = True
+        await bench.clock.sleep(20)
+        assert bench.ended == []
+        assert not bench.recovery.gate().open
+        bench.pbx.fails = False
+        await bench.clock.sleep(SECOND_LOOK * 3)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
 
     play(virtual, metrics, scene)

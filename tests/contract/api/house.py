@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dialerd.api.streams import Streams
 from dialerd.clock import SystemClock, show_id
 from dialerd.config import parse
 from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
-from dialerd.pbx.driver import Accepted, InDoubt, LinkLost, LinkState, LiveChannel, Originate, Refused, Sink
+from dialerd.pbx.driver import Accepted, InDoubt, Kept, LinkLost, LinkState, LiveChannel, Originate, Refused, Sink
 from dialerd.process import web_app
 from dialerd.service import Daemon
 from dialerd.store import contact_list, keys
@@ -105,6 +105,12 @@ class SilentDriver:
 
     def forget(self, call_id: str) -> None:
         """Nothing is remembered."""
+
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
+        raise LinkLost("unreachable")
+
+    def discard(self, call_ids: Collection[str]) -> None:
+        """Nothing was kept."""
 
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """Nothing will be told."""
