@@ -161,7 +161,10 @@ class _Connection(asyncio.Protocol):
                 self._answer(fields, "Success", "AsteriskVersion: 22.10.0", "CoreMaxCalls: 0")
             case {"Action": "CoreShowChannels"}:
                 self._list(fields["ActionID"])
-            case {"Action": "DeviceStateList" | "PJSIPShowRegistrationsOutbound"}:  # nothing is known of any trunk
+            case {"Action": "Setvar"}:  # what the dialplan kept of an answered call is deleted
+                self._answer(fields, "Success", "Message: Variable Set")
+            # Nothing is known of any trunk; the dialplan keeps results, and has none.
+            case {"Action": "DeviceStateList" | "PJSIPShowRegistrationsOutbound" | "ShowDialPlan" | "DBGetTree"}:
                 self._answer(fields, "Success", "EventList: start")
                 self._say(
                     f"Event: ListComplete\r\nActionID: {fields['ActionID']}\r\nEventList: Complete\r\n\r\n".encode()
