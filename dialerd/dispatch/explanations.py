@@ -58,8 +58,11 @@ class Explanations:
     async def _view(self, conn: AsyncConnection, campaign: Campaign) -> CampaignView:
         """The campaign as the planner has it; of one that is not active, as it would have it."""
         active = self._dispatcher.view(campaign.id)
-        if active is not None:
+        if active is not None and (active.contacts or active.loading or active.next_due is not None):
             return active
-        agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
+        # Outside its hours a campaign has nobody at hand, however many are pending: the store knows.
         due, upcoming = await contact_due.claim(conn, campaign.id, self._clock.wall(), 1, frozenset())
+        if active is not None:
+            return replace(active, contacts=due, next_due=upcoming)
+        agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
         return CampaignView(campaign, agent, due, upcoming)

@@ -279,6 +279,8 @@ class TestExplain:
         (hours,) = [each for each in told["rules"] if each["rule"] == "calling_hours"]
         assert (hours["holds"], hours["until"]) == (False, told["next_moment"])
         assert told["summary"] == hours["detail"]
+        (contacts,) = [each for each in told["rules"] if each["rule"] == "contacts"]
+        assert (contacts["holds"], contacts["detail"]) == (True, "contacts are due")
 
     async def test_counts_what_waits_and_what_is_in_flight(self, house: House) -> None:
         campaign_id = await house.campaign(NUMBER, SECOND, settings={"keep_open": True})
