@@ -12,6 +12,16 @@ from dialerd.core.windows import WindowMemo
 from dialerd.core.zones import callee_zones
 
 
+def unruled(tenant: Tenant, settings: CampaignSettings) -> bool:
+    """Whether :func:`contact_refusals` lets through whoever names no time zone, so that it need not be asked."""
+    return (
+        settings.contact_timezone != "number"
+        and not tenant.allowed_prefixes
+        and settings.max_attempts_per_day is None
+        and tenant.max_calls_per_number is None
+    )
+
+
 def contact_refusals(
     tenant: Tenant, settings: CampaignSettings, contact: Contact, windows: WindowMemo, now: datetime
 ) -> Iterator[tuple[str, Refusal | None]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from dialerd.core.contact_rules import unruled
 from dialerd.core.model import Agent, Contact, Tenant, Trunk
 from dialerd.core.rules import own_keys, trunk_keys
 from dialerd.core.snapshot import CampaignView, PlannedCall
@@ -13,15 +14,23 @@ from dialerd.core.throttle import Key, Level, Shares
 class Lane:
     """A campaign in the round, with its contacts that are left."""
 
+    __slots__ = ("_position", "agent", "crowds", "keys", "own", "probe", "tenant", "trunk", "unruled", "view")
+
     def __init__(self, view: CampaignView, tenant: Tenant, agent: Agent) -> None:
         self.view = view
         self.tenant = tenant
         self.agent = agent
         self._position = 0
         self.own = own_keys(view)
+        self.unruled = unruled(tenant, view.campaign.settings)
+        """No rule of its contacts' own can refuse one that names no time zone."""
         self.trunk: Trunk | None = None
+        self.keys: tuple[Key, ...] = ()
+        """The holders of limits that its next call occupies."""
         self.probe = False
         """Its call would try a suspended trunk."""
+        self.crowds: tuple[tuple[_Crowd, str | int], ...] = ()
+        """Where it waits to be served, and as whom."""
 
     @property
     def contact(self) -> Contact | None:
@@ -32,15 +41,17 @@ class Lane:
         """Go on to the next contact."""
         self._position += 1
 
+    def go_by(self, trunk: Trunk, *, probe: bool) -> None:
+        """Let the next call go over this trunk."""
+        if trunk is not self.trunk:
+            self.trunk = trunk
+            self.keys = (*trunk_keys(trunk), *self.own)
+        self.probe = probe
+
     @property
     def weight(self) -> float:
         settings = self.view.campaign.settings
         return settings.weight * 2.0**settings.priority
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        assert self.trunk is not None
-        return (*trunk_keys(self.trunk), *self.own)
 
     @property
     def holders(self) -> tuple[tuple[Key, str | int], ...]:
@@ -54,45 +65,113 @@ class Lane:
         )
 
 
+class _Crowd:
+    """Who waits at one holder in this round, by how many lanes, and how much each was served."""
+
+    __slots__ = ("_everybody", "_least", "_shares", "holder", "lanes", "marks", "served")
+
+    def __init__(self, holder: Key, shares: Shares) -> None:
+        self.holder = holder
+        self._shares = shares
+        self.lanes: dict[str | int, int] = {}
+        self.marks: dict[str | int, float] = {}
+        self.served: dict[str | int, float] = {}
+        """What this round adds to the shares."""
+        self._least: float | None = None
+        self._everybody: tuple[str | int, ...] | None = None
+
+    def count(self) -> None:
+        """Take the marks of those who wait from the shares, and what this round added."""
+        marks = self._shares.marks(self.holder, self.lanes)
+        self.marks = {owner: mark + self.served.get(owner, 0.0) for owner, mark in marks.items()}
+        self._least = self._everybody = None
+
+    def leave(self, owner: str | int) -> None:
+        """One lane of an owner waits here no more."""
+        self.lanes[owner] -= 1
+        if not self.lanes[owner]:
+            del self.lanes[owner], self.marks[owner]
+            self._least = self._everybody = None
+
+    def serve(self, owner: str | int, weight: float) -> None:
+        """An owner was served."""
+        self.served[owner] = self.served.get(owner, 0.0) + 1.0 / weight
+        self.marks[owner] += 1.0 / weight
+        self._least = None
+
+    @property
+    def least(self) -> float:
+        """The least mark of those who wait."""
+        if self._least is None:
+            self._least = min(self.marks.values())
+        return self._least
+
+    @property
+    def everybody(self) -> tuple[str | int, ...]:
+        """Who waits."""
+        if self._everybody is None:
+            self._everybody = tuple(sorted(self.lanes, key=str))
+        return self._everybody
+
+
 class Marks:
     """Fairness within one round: the shares as they stand, and what this round adds to them."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
-        self._served: dict[tuple[Key, str | int], float] = {}
-        self._waiting: dict[Key, set[str | int]] = {}
+        self._crowds: dict[Key, _Crowd] = {}
 
-    def note_waiting(self, lanes: Sequence[Lane]) -> None:
+    def note_waiting(self, lanes: Iterable[Lane]) -> None:
         """These lanes could be served now: whoever is served, is served among them."""
-        self._waiting = {}
         for lane in lanes:
-            for holder, owner in lane.holders:
-                self._waiting.setdefault(holder, set()).add(owner)
+            self._enter(lane)
+        for crowd in self._crowds.values():
+            crowd.count()
 
-    def least(self, lanes: Sequence[Lane]) -> Lane:
+    def join(self, lane: Lane) -> None:
+        """One lane more could be served now."""
+        self._enter(lane)
+        for crowd, owner in lane.crowds:
+            if owner not in crowd.marks:
+                crowd.count()
+
+    def leave(self, lane: Lane) -> None:
+        """A lane can no longer be served, or only by another trunk."""
+        for crowd, owner in lane.crowds:
+            crowd.leave(owner)
+        lane.crowds = ()
+
+    def least(self, lanes: Iterable[Lane]) -> Lane:
         """The lane that was served least: at its trunk, then at its PBX, then within its tenant; then the oldest."""
-        self.note_waiting(lanes)
-        marks = {holder: self._with_this_round(holder, owners) for holder, owners in self._waiting.items()}
-        return min(
-            lanes, key=lambda lane: (*(marks[holder][owner] for holder, owner in lane.holders), lane.view.campaign.id)
-        )
+        return min(lanes, key=_turn)
 
     def serve(self, lane: Lane) -> tuple[tuple[Key, tuple[str | int, ...]], ...]:
         """Note that a lane was served; returns who waited at each of its holders."""
         waited = []
-        for holder, owner in lane.holders:
-            weight = lane.weight if holder.level is Level.TENANT else lane.tenant.weight
-            self._served[holder, owner] = self._served.get((holder, owner), 0.0) + 1.0 / weight
-            waited.append((holder, tuple(sorted(self._waiting[holder], key=str))))
+        for crowd, owner in lane.crowds:
+            crowd.serve(owner, lane.weight if crowd.holder.level is Level.TENANT else lane.tenant.weight)
+            waited.append((crowd.holder, crowd.everybody))
         return tuple(waited)
 
-    def _with_this_round(self, holder: Key, owners: Iterable[str | int]) -> dict[str | int, float]:
-        marks = {
-            owner: mark + self._served.get((holder, owner), 0.0)
-            for owner, mark in self._shares.marks(holder, owners).items()
-        }
-        least = min(marks.values())
-        return {owner: mark - least for owner, mark in marks.items()}
+    def _enter(self, lane: Lane) -> None:
+        crowds = []
+        for holder, owner in lane.holders:
+            crowd = self._crowds.get(holder)
+            if crowd is None:
+                crowd = self._crowds[holder] = _Crowd(holder, self._shares)
+            crowd.lanes[owner] = crowd.lanes.get(owner, 0) + 1
+            crowds.append((crowd, owner))
+        lane.crowds = tuple(crowds)
+
+
+def _turn(lane: Lane) -> tuple[float, float, float, int]:
+    (trunk, at_trunk), (pbx, at_pbx), (tenant, within) = lane.crowds
+    return (
+        trunk.marks[at_trunk] - trunk.least,
+        pbx.marks[at_pbx] - pbx.least,
+        tenant.marks[within] - tenant.least,
+        lane.view.campaign.id,
+    )
 
 
 def charge(shares: Shares, call: PlannedCall) -> None:

@@ -7,26 +7,29 @@ asked in the order in which ``explain`` shows them: system, campaign, window, th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from dialerd.core import routing
 from dialerd.core.contact_rules import contact_refusals
 from dialerd.core.fairness import Lane, Marks
-from dialerd.core.model import Contact, Moment
+from dialerd.core.model import Contact, Moment, Tenant, Trunk
 from dialerd.core.permit import Refusal
 from dialerd.core.rules import (
     AFTER,
     HORIZON,
+    Route,
     block_reason,
     day_spent,
     lack_of_contacts,
     own_keys,
     routes,
     standing,
+    stands,
     trunk_keys,
 )
-from dialerd.core.snapshot import CampaignView, Deferral, Plan, PlannedCall, Reason, Snapshot
-from dialerd.core.throttle import Block, Draft, Key, Level
+from dialerd.core.snapshot import OPEN, CampaignView, Deferral, Gate, Plan, PlannedCall, Reason, Snapshot
+from dialerd.core.throttle import Block, Book, Draft, Key, Level
 
 PATIENCE = 10.0
 """Seconds after which a campaign that waits only for others' calls to end has what it needs kept for it."""
@@ -35,6 +38,27 @@ PATIENCE = 10.0
 def plan(snapshot: Snapshot, now: Moment) -> Plan:
     """Decide which calls to place now. See the module's docstring."""
     return _Round(snapshot, now).run()
+
+
+def opening(trunks: Iterable[Trunk], gates: Mapping[Key, Gate], book: Book, now: Moment) -> float | None:
+    """The first monotonic moment at which a trunk takes a call, whoever's it is; None where only news can tell.
+
+    Until then no plan has a call: whoever only learns that a call gave its slots back need not ask for one.
+    """
+    draft, moments = Draft(book), []
+    for trunk in trunks:
+        keys = trunk_keys(trunk)
+        closed = next((gate for key in keys if not (gate := gates.get(key, OPEN)).open), None)
+        if closed is not None:
+            if closed.until is not None:
+                moments.append(now.mono + max(0.0, (closed.until - now.wall).total_seconds()) + AFTER)
+            continue
+        block = draft.block(keys, now.mono + HORIZON)
+        if block is None:
+            return now.mono
+        if block.until is not None:
+            moments.append(block.until - HORIZON + AFTER)
+    return min(moments, default=None)
 
 
 class _Round:
@@ -55,15 +79,17 @@ class _Round:
         self._placed: Counter[str] = Counter()
         self._probed: set[str] = set()
         """Suspended trunks that this round sends a probe over."""
+        self._lanes: dict[int, Lane] = {}
+        """Those who can be served, by their campaigns."""
+        self._routed: dict[tuple[str, ...], tuple[int, tuple[Route, ...]]] = {}
 
     def run(self) -> Plan:
         lanes = [lane for view in self._snapshot.campaigns if (lane := self._lane(view)) is not None]
-        lanes = [lane for lane in lanes if self._ready(lane)]
-        lanes = self._keep_for_the_patient(lanes)
-        while lanes:
-            lane = self._marks.least(lanes)
-            self._place(lane)
-            lanes = [each for each in lanes if self._ready(each)]
+        self._lanes = {lane.view.campaign.id: lane for lane in lanes if self._ready(lane)}
+        self._marks.note_waiting(self._lanes.values())
+        self._keep_for_the_patient()
+        while self._lanes:
+            self._place(self._marks.least(self._lanes.values()))
         return Plan(
             tuple(self._calls),
             tuple(self._deferrals),
@@ -73,12 +99,11 @@ class _Round:
         )
 
     def _lane(self, view: CampaignView) -> Lane | None:
-        for reason in standing(self._snapshot, view, self._now):
-            if not reason.holds:
-                self._stop(view, reason)
-                return None
+        if not stands(self._snapshot, view, self._now):
+            self._stop(view, next(each for each in standing(self._snapshot, view, self._now) if not each.holds))
+            return None
         tenant = self._snapshot.tenants[view.campaign.tenant]
-        assert view.agent is not None  # standing asked
+        assert view.agent is not None  # stands asked
         return Lane(view, tenant, view.agent)
 
     def _ready(self, lane: Lane) -> bool:
@@ -96,19 +121,18 @@ class _Round:
             self._hungry[view.campaign.id] = None
             self._reasons[view.campaign.id] = lack
             return False
-        spent = day_spent(self._snapshot, lane.tenant, self._now, self._placed[lane.tenant.id])
-        if not spent.holds:
+        spent = self._day_spent(lane.tenant)
+        if spent is not None:
             self._stop(view, spent)
             return False
-        for key in lane.own:
-            block = self._draft.block((key,), self._now.mono + HORIZON)
-            if block is not None:
-                self._stop_at(view, block)
-                return False
+        block = self._draft.block(lane.own, self._now.mono + HORIZON)
+        if block is not None:
+            self._stop_at(view, block)
+            return False
         refused: Reason | None = None
-        for route in routes(self._snapshot, self._draft, view, self._now, self._probed):
-            if route.reason.holds:
-                lane.trunk, lane.probe = route.trunk, route.probe
+        for route in self._routes(lane):
+            if route.trunk is not None:
+                lane.go_by(route.trunk, probe=route.probe)
                 return True
             if refused is None and route.full is not None:
                 self._full[view.campaign.id] = route.full
@@ -118,7 +142,46 @@ class _Round:
         self._stop(view, refused)
         return False
 
-    def _keep_for_the_patient(self, lanes: list[Lane]) -> list[Lane]:
+    def _day_spent(self, tenant: Tenant) -> Reason | None:
+        """Why a tenant may place no more calls today; None where it may."""
+        if tenant.max_calls_per_day is None:
+            return None
+        spent = day_spent(self._snapshot, tenant, self._now, self._placed[tenant.id])
+        return None if spent.holds else spent
+
+    def _routes(self, lane: Lane) -> Sequence[Route]:
+        """The trunks that a lane tries: the same for all that have the same choice, until something is taken."""
+        choices = routing.choices(lane.view.campaign, lane.tenant)
+        version, known = self._routed.get(choices, (-1, ()))
+        if version != self._draft.version:
+            known = tuple(routes(self._snapshot, self._draft, lane.view, self._now, self._probed))
+            self._routed[choices] = (self._draft.version, known)
+        return known
+
+    def _ask_again(self, taken: Iterable[Key], served: Lane | None = None) -> None:
+        """After something was taken, ask those who may lack it now; whoever it leaves alone can be served as before.
+
+        Nothing is given back within a round, so whoever could not be served still cannot.
+        """
+        by = self._now.mono + HORIZON
+        spent = {key for key in taken if self._draft.block((key,), by) is not None}
+        over = None if served is None or self._day_spent(served.tenant) is None else served.tenant
+        if served is not None and not spent and over is None and not served.probe:
+            self._ask(served)
+            return
+        for lane in tuple(self._lanes.values()):
+            probed = lane.probe and lane.trunk is not None and lane.trunk.id in self._probed
+            if lane is served or probed or lane.tenant is over or not spent.isdisjoint(lane.keys):
+                self._ask(lane)
+
+    def _ask(self, lane: Lane) -> None:
+        self._marks.leave(lane)
+        if self._ready(lane):
+            self._marks.join(lane)
+        else:
+            del self._lanes[lane.view.campaign.id]
+
+    def _keep_for_the_patient(self) -> None:
         """Serve first who waited long; and where one of them lacks a part still, keep the other parts for it.
 
         A campaign that needs a slot of its tenant and one of its trunk may find each free only while the other is
@@ -131,23 +194,19 @@ class _Round:
             for view in self._snapshot.campaigns
             if view.waiting_since is not None and self._now.mono - view.waiting_since > PATIENCE and view.contacts
         ]
-        if not overdue:
-            return lanes
         for view in sorted(overdue, key=lambda each: each.waiting_since or 0.0):
             # Who was served or kept for before may have taken the last of what this one found free.
-            lanes = [lane for lane in lanes if self._ready(lane)]
-            lane = next((each for each in lanes if each.view is view), None)
+            lane = self._lanes.get(view.campaign.id)
             if lane is not None:
-                self._marks.note_waiting(lanes)
                 self._place(lane)
                 continue
             missing = self._full.get(view.campaign.id)
             if missing is not None and missing.level is not Level.CAMPAIGN and missing not in kept_for:
                 kept_for.add(missing)
-                self._draft.keep(
-                    key for key in self._parts(view) if key not in (missing, Key(Level.CAMPAIGN, view.campaign.id))
-                )
-        return [lane for lane in lanes if self._ready(lane)]
+                own = Key(Level.CAMPAIGN, view.campaign.id)
+                kept = [key for key in self._parts(view) if key not in (missing, own)]
+                self._draft.keep(kept)
+                self._ask_again(kept)
 
     def _parts(self, view: CampaignView) -> tuple[Key, ...]:
         """What a call of a campaign needs, by the trunk of its first choice."""
@@ -158,6 +217,8 @@ class _Round:
 
     def _skip_closed_contacts(self, lane: Lane) -> None:
         while (contact := lane.contact) is not None:
+            if lane.unruled and contact.timezone is None:
+                return
             refusal = self._refusal(lane, contact)
             if refusal is None:
                 return
@@ -196,6 +257,7 @@ class _Round:
                 probe=lane.probe,
             )
         )
+        self._ask_again(keys, lane)
 
     def _stop(self, view: CampaignView, reason: Reason) -> None:
         self._reasons[view.campaign.id] = reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import lru_cache
 
 from dialerd.core import routing
 from dialerd.core.model import CampaignStatus, Contact, Moment, Tenant, Trunk
@@ -18,6 +19,7 @@ AFTER = 0.001
 """Seconds by which a wake comes late rather than early: waking in vain at the very edge would repeat without end."""
 _STALE = timedelta(seconds=1)
 """Whoever fell due so long ago and is not at hand may come before what is, for that was fetched earlier."""
+_KEPT = 10_000
 _FETCHING = "due contacts are being fetched"
 _BESIDES = {
     Level.TRUNK_PACE: ", slowed after it answered that it is congested",
@@ -42,18 +44,39 @@ def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]
 
 def own_keys(view: CampaignView) -> tuple[Key, ...]:
     """The holders of limits that every call of a campaign occupies, whatever its trunk."""
-    campaign = view.campaign
-    keys = (Key(Level.TENANT, campaign.tenant), Key(Level.CAMPAIGN, campaign.id))
-    return keys if campaign.agent_id is None else (*keys, Key(Level.AGENT, campaign.agent_id))
+    return _own_keys(view.campaign.tenant, view.campaign.id, view.campaign.agent_id)
+
+
+@lru_cache(maxsize=_KEPT)
+def _own_keys(tenant: str, campaign_id: int, agent_id: int | None) -> tuple[Key, ...]:
+    keys = (Key(Level.TENANT, tenant), Key(Level.CAMPAIGN, campaign_id))
+    return keys if agent_id is None else (*keys, Key(Level.AGENT, agent_id))
 
 
 def trunk_keys(trunk: Trunk) -> tuple[Key, ...]:
     """The holders of limits that a call through a trunk occupies."""
+    return _trunk_keys(trunk.id, trunk.pbx)
+
+
+@lru_cache(maxsize=_KEPT)
+def _trunk_keys(trunk_id: str, pbx: str) -> tuple[Key, ...]:
     return (
-        Key(Level.TRUNK, trunk.id),
-        Key(Level.TRUNK_PACE, trunk.id),
-        Key(Level.PBX, trunk.pbx),
-        Key(Level.PBX_OWN, trunk.pbx),
+        Key(Level.TRUNK, trunk_id),
+        Key(Level.TRUNK_PACE, trunk_id),
+        Key(Level.PBX, pbx),
+        Key(Level.PBX_OWN, pbx),
+    )
+
+
+def stands(snapshot: Snapshot, view: CampaignView, now: Moment) -> bool:
+    """Whether all of :func:`standing` holds: the same rules without their words."""
+    campaign = view.campaign
+    return (
+        snapshot.system.open
+        and campaign.status is CampaignStatus.ACTIVE
+        and campaign.tenant in snapshot.tenants
+        and view.agent is not None
+        and _campaign_window(snapshot, view, now).open
     )
 
 

@@ -154,7 +154,10 @@ class Book:
 
     def get(self, key: Key) -> Capacity:
         """A holder's limits; without any where none were set."""
-        return self._capacity.setdefault(key, Capacity())
+        capacity = self._capacity.get(key)
+        if capacity is None:
+            capacity = self._capacity[key] = Capacity()
+        return capacity
 
     def items(self) -> Iterable[tuple[Key, Capacity]]:
         """Every holder with its limits and use."""
@@ -212,6 +215,8 @@ class Draft:
         self._book = book
         self._used: Counter[Key] = Counter()
         self._next: dict[Key, float] = {}
+        self.version = 0
+        """Grows with whatever is taken: what was asked at the same version has the same answer."""
 
     @property
     def book(self) -> Book:
@@ -235,6 +240,7 @@ class Draft:
 
     def take(self, keys: Iterable[Key], at: float) -> None:
         """Take a slot and a send at a moment from each holder."""
+        self.version += 1
         for key in keys:
             self._used[key] += 1
             rate = self._book.get(key).rate
@@ -243,6 +249,7 @@ class Draft:
 
     def keep(self, keys: Iterable[Key]) -> None:
         """Keep a slot at each holder for a call that cannot be placed yet; its rate is left to the others."""
+        self.version += 1
         self._used.update(keys)
 
     def _free(self, key: Key, capacity: Capacity) -> float:

@@ -14,8 +14,8 @@ from dialerd.core.fairness import charge
 from dialerd.core.forecast import Pace
 from dialerd.core.model import Agent, Call, Campaign, ContactStatus, Pbx, Tenant, Trunk
 from dialerd.core.permit import number_rules
-from dialerd.core.plan import plan
-from dialerd.core.rules import explain
+from dialerd.core.plan import opening, plan
+from dialerd.core.rules import HORIZON, explain
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, Snapshot
 from dialerd.core.throttle import Capacity, Key, Level, Rate, Shares
 from dialerd.core.windows import WindowMemo
@@ -37,6 +37,8 @@ from dialerd.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 
+_DEAR = 0.002
+"""Seconds of a plan after which the loop is left to others for a while: there are hundreds of campaigns."""
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
 
@@ -81,6 +83,9 @@ class Dispatcher:
         self._shares = Shares()
         self._windows = WindowMemo()
         self._woken = asyncio.Event()
+        self._stirred = True
+        """More happened since the last plan than that calls gave back what they occupied."""
+        self._wake_at: float | None = None
         self._tasks = Tasks(metrics)
         self._draining: str | None = None
         self._leaving = False
@@ -139,6 +144,11 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something happened: plan again soon."""
+        self._stirred = True
+        self._woken.set()
+
+    def _freed(self) -> None:
+        """A call gave back what it occupied, and nothing else happened: plan again soon if a trunk takes a call now."""
         self._woken.set()
 
     def hear(self, pbx: str, event: PbxEvent) -> None:
@@ -320,7 +330,9 @@ class Dispatcher:
                 self._tasks.open(tasks)
                 self._recoveries.open(tasks)
                 while True:
+                    began = self._clock.mono()
                     wake_at = self._plan()
+                    await self._rest_after(began)
                     await self._sleep_until(wake_at)
         finally:
             # Calls that are left live on at the PBX; the next start finds them by their ids.
@@ -333,13 +345,25 @@ class Dispatcher:
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
         except TimeoutError:
-            pass
+            self._stirred = True
         self._woken.clear()
+
+    async def _rest_after(self, began: float) -> None:
+        """Leave the loop to others after a plan that took long; calls are planned so far ahead that none is late."""
+        took = self._clock.mono() - began
+        if took > _DEAR:
+            await self._clock.sleep(min(took, HORIZON / 2))
 
     def _plan(self) -> float | None:
         now = self._clock.now()
         self._let_go()
         self.trunks.pace()
+        if not self._stirred:
+            opens = opening(self._configured.trunks.values(), self._gates(), self._book, now)
+            if opens is None or opens > now.mono:
+                self._wake_at = min((each for each in (opens, self._wake_at) if each is not None), default=None)
+                return self._wake_at
+        self._stirred = False
         planned = plan(self.snapshot(), now)
         for campaign_id in planned.hungry:
             self.hopper.fill(campaign_id)
@@ -355,6 +379,7 @@ class Dispatcher:
         if planned.calls:
             self._sender.send(planned.calls, now.wall)
         self._note_waiting(planned, now.mono)
+        self._wake_at = planned.wake_at
         return planned.wake_at
 
     def snapshot(self) -> Snapshot:
@@ -364,16 +389,16 @@ class Dispatcher:
             tenants=self._configured.tenants,
             trunks=self._configured.trunks,
             pbxs=self._configured.pbxs,
-            gates={
-                **self._recoveries.gates(),
-                **self.trunks.gates(),
-            },
+            gates=self._gates(),
             book=self._book,
             shares=self._shares,
             placed_today=self._sender.placed_today(),
             system=self._system(),
             windows=self._windows,
         )
+
+    def _gates(self) -> Mapping[Key, Gate]:
+        return {**self._recoveries.gates(), **self.trunks.gates()}
 
     def _view(self, active: _Active) -> CampaignView:
         campaign_id = active.campaign.id
@@ -429,7 +454,7 @@ class Dispatcher:
             active.pace.note(self._clock.mono())
         if live.place_refused is not None:
             self._place_refused(live, live.place_refused)
-        self.wake()
+        self._freed()
 
     def _steps_written(self, steps: Sequence[CallStep]) -> None:
         """Contacts wait for their next attempt: told only now, for a fetch before the commit would have missed them."""

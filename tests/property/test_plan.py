@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dialerd.core.model import CampaignStatus, Contact
-from dialerd.core.plan import plan
+from dialerd.core.plan import opening, plan
 from dialerd.core.rules import HORIZON, explain
 from dialerd.core.snapshot import CampaignView, Gate, Plan
 from dialerd.core.throttle import Key, Level
@@ -146,6 +146,15 @@ def test_silence_has_a_reason_and_the_plan_repeats(scene: Scene) -> None:
         if not made.calls and not deferred and all(each.waiting_since is None for each in crowd):
             # Nothing of this round's own is in its way, so that explain, which plans nothing, sees the same.
             assert first == reason, f"{first} {reason}"
+
+
+@settings(max_examples=examples(120))
+@given(scenes)
+def test_nothing_is_planned_while_no_trunk_opens(scene: Scene) -> None:
+    world, crowd = scene
+    opens = opening(world.trunks.values(), world.gates, world.book, at(0))
+    if opens is None or opens > 0:
+        assert not plan(world.snapshot(*crowd), at(0)).calls
 
 
 def _seen_again(crowd: tuple[CampaignView, ...], made: Plan) -> tuple[CampaignView, ...]:

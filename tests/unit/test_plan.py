@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dialerd.core.fairness import Lane
 from dialerd.core.model import CampaignStatus
-from dialerd.core.plan import PATIENCE, plan
+from dialerd.core.plan import PATIENCE, _Round, opening, plan
 from dialerd.core.rules import HORIZON, explain
 from dialerd.core.snapshot import CampaignView, Gate, Plan, PlannedCall
 from dialerd.core.throttle import Key, Level
@@ -247,6 +248,59 @@ class TestFairness:
         views = [a_view(a_campaign(each, trunks=("a",)), contacts=20) for each in (1, 2)]
         plan = World(trunk_slots=10).plan(*views)
         assert Counter(call.campaign.id for call in plan.calls) == {1: 5, 2: 5}
+
+
+class TestManyCampaigns:
+    def test_a_placed_call_asks_only_those_it_takes_something_from(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A round asks each campaign once, and once more as the trunk they share is used up: not with every call."""
+        asked = 0
+        original = _Round._ready
+
+        def counted(self: _Round, lane: Lane) -> bool:
+            nonlocal asked
+            asked += 1
+            return original(self, lane)
+
+        monkeypatch.setattr(_Round, "_ready", counted)
+        crowd = [a_view(a_campaign(each, trunks=("a",)), contacts=3) for each in range(1, 101)]
+        plan = World(trunk_slots=10).plan(*crowd)
+        assert len(plan.calls) == 10
+        assert asked == 100 + 9 + 100
+
+    def test_one_that_is_full_leaves_the_others_alone(self) -> None:
+        full = a_view(a_campaign(1, concurrent_calls=1), contacts=5)
+        plan = World().plan(full, a_view(a_campaign(2), contacts=3))
+        assert Counter(call.campaign.id for call in plan.calls) == {1: 1, 2: 3}
+        assert plan.reasons[1].rule == "campaign_slots"
+
+
+class TestOpening:
+    def opening(self, world: World, seconds: float = 0.0) -> float | None:
+        return opening(world.trunks.values(), world.gates, world.book, at(seconds))
+
+    def test_a_trunk_with_room_is_open_now(self) -> None:
+        assert self.opening(World(), 5.0) == 5.0
+
+    def test_full_trunks_open_when_somebody_tells(self) -> None:
+        assert self.opening(World(trunk_slots=0)) is None
+
+    def test_a_rate_opens_by_itself(self) -> None:
+        world = World(trunk_rate=2.0)
+        while calls := world.plan(a_view(contacts=9)).calls:
+            world.place(calls)
+        opens = self.opening(world)
+        wake_at = world.plan(a_view()).wake_at
+        assert opens is not None
+        assert wake_at is not None
+        assert 0 < opens <= wake_at
+        assert self.opening(world, opens) == opens
+
+    def test_a_closed_gate_opens_at_its_moment(self) -> None:
+        world = World()
+        world.gates |= {A: Gate(False, "ill"), B: Gate(False, "ill", NOON + timedelta(seconds=8))}
+        assert self.opening(world) == pytest.approx(8, abs=0.01)
+        world.gates = {MAIN: Gate(False, "down")}
+        assert self.opening(world) is None
 
 
 class TestPatience:
