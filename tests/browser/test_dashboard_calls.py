@@ -117,3 +117,20 @@ async def test_a_lost_stream_is_said(desk: Desk) -> None:
     await desk.sign_in()
     await desk.open(f"/campaigns/{campaign_id}", "Spring")
     await desk.page.get_by_text("The connection was lost; trying again.").wait_for()
+
+
+async def test_a_system_key_sees_how_much_each_tenant_uses(dialing_desk: Desk) -> None:
+    desk = dialing_desk
+    # The numbers of callees who stay on the line until somebody ends the call.
+    settings = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
+    campaign_id = await desk.house.campaign("+12025550100", "+12025550200", name="Spring", settings=settings)
+    await desk.house.ask("POST", f"/campaigns/{campaign_id}/start")
+    await desk.sign_in("system")
+    row = desk.table("Tenants").get_by_role("row").filter(has=desk.page.get_by_role("cell", name="one", exact=True))
+    await expect(row).to_contain_text("2 of 100", timeout=PATIENCE)
+    await expect(desk.table("Tenants").get_by_role("row").nth(2)).to_contain_text("0 of 100")
+    await desk.page.get_by_role("heading", name="Calls at once, by tenant").wait_for()
+    await desk.picture("overview-system")
+    assert (await desk.house.ask("POST", f"/campaigns/{campaign_id}/stop", json={"hangup": True})).status == 200
+    # Its role is learnt from what it is refused, and the browser writes each refusal down.
+    assert [each for each in desk.complaints if "403" not in each] == []

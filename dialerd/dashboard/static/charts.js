@@ -6,6 +6,7 @@ import { clock } from "/dashboard/format.js";
 
 const HEIGHT = 220;
 const COLOURS = 6;
+const LEAST_SECONDS = 60; // of the axis: its labels tell whole seconds
 const at = (seconds) => clock(seconds * 1000);
 const DARK = matchMedia("(prefers-color-scheme: dark)");
 
@@ -34,10 +35,16 @@ export class Chart {
     if (this.plot === null || names !== this.names) this.make(series);
     this.names = names;
     this.plot.setData([times, ...columns]);
-    // Where nobody points at a moment, the legend tells the last one.
-    if (!(this.plot.cursor.left >= 0)) this.plot.setLegend({ idx: times.length - 1 }, false);
+    this.tellLast();
+    // A plot that was made just now takes its data a moment later.
+    queueMicrotask(() => this.tellLast());
     const now = series.map((name, index) => `${name} ${this.unit(columns[index].at(-1) ?? null)}`);
     this.canvas.setAttribute("aria-label", `${this.title}, now: ${now.join(", ")}`);
+  }
+
+  // Where nobody points at a moment, the legend tells the last one.
+  tellLast() {
+    if (this.plot !== null && !(this.plot.cursor.left >= 0)) this.plot.setLegend({ idx: this.last[1].length - 1 }, false);
   }
 
   remake() {
@@ -56,7 +63,10 @@ export class Chart {
       width: this.width(),
       height: HEIGHT,
       cursor: { drag: { x: false, y: false } },
-      scales: { y: { range: (_plot, _low, high) => [0, Math.max(high ?? 0, 0) * 1.1 || 1] } },
+      scales: {
+        x: { range: (_plot, low, high) => (high === null || high === undefined ? [0, LEAST_SECONDS] : [Math.min(low, high - LEAST_SECONDS), high]) },
+        y: { range: (_plot, _low, high) => [0, Math.max(high ?? 0, 0) * 1.1 || 1] },
+      },
       axes: [{ ...axis, space: 80, values: (_plot, ticks) => ticks.map(at) }, { ...axis, size: 56, values: (_plot, ticks) => ticks.map(this.unit) }],
       series: [
         { label: "Time", value: (_plot, value) => (value === null || value === undefined ? "–" : at(value)) },

@@ -9,6 +9,7 @@ export const SECONDS = 5; // while the overview is looked at
 const UNWATCHED = 6; // on other pages, every so many times
 const MOST = 720;
 const WINDOW_SECONDS = 60; // that a rate looks back on
+const SLOTS = /^dialerd_slots_used\{level="tenant",name="([\w-]+)"\} (\S+)$/gm; // of Prometheus' text format
 const ANSWERED = ["answered", "machine", "abandoned"];
 
 export class Sampler {
@@ -60,7 +61,7 @@ export class Sampler {
   async sample() {
     const signal = this.left.signal;
     const trunks = (await this.api.get("/trunks", { limit: 1000 }, signal)).data;
-    if (this.role === "system") return { at: Date.now() / 1000, trunks, campaigns: null, ...this.totals };
+    if (this.role === "system") return { at: Date.now() / 1000, trunks, campaigns: null, tenants: await slotsOfTenants(signal), ...this.totals };
     const active = await this.active(signal);
     const here = new Set(active.map((each) => each.id));
     // Who was active the last time and is not any more has its last calls counted, too.
@@ -89,6 +90,13 @@ export class Sampler {
     for (const name of Object.keys(this.totals)) this.totals[name] += counts[name] - (before[name] ?? 0);
     this.seen.set(campaign.id, { ...counts, active: campaign.status === "active" });
   }
+}
+
+// Calls at once by tenant. The API tells a tenant its own only; the daemon's metrics, which ask for no key, all of them.
+async function slotsOfTenants(signal) {
+  const answer = await fetch("/metrics", { signal });
+  const text = answer.ok ? await answer.text() : "";
+  return Object.fromEntries([...text.matchAll(SLOTS)].map(([, name, value]) => [name, Number(value)]));
 }
 
 function countsOf(stats) {

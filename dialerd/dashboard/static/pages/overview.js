@@ -15,22 +15,25 @@ export async function show(place, context) {
   const tiles = element("div", { class: "tiles" });
   const trunks = element("div");
   const campaigns = element("div");
+  const tenants = element("div");
   const charts = {
     calls: new Chart("Calls per second", number, signal),
     slots: new Chart("Calls at once", number, signal),
-    ...(system ? {} : { rates: new Chart("Answered and abandoned", percent, signal) }),
+    ...(system ? { tenants: new Chart("Calls at once, by tenant", number, signal) } : { rates: new Chart("Answered and abandoned", percent, signal) }),
   };
   fill(place, heading("Overview"), trouble, tiles,
     element("div", { class: "charts" }, Object.values(charts).map((each) => each.place)),
     section("Trunks", trunks),
-    system ? section("Tenants", await tenants(context)) : section("Active campaigns", campaigns));
+    system ? section("Tenants", tenants) : section("Active campaigns", campaigns));
+  const listed = system ? (await context.api.get("/tenants", { limit: 1000 }, signal)).data : [];
   await sampler.watch((sample, error) => {
     fill(trouble, error ? problem(error) : []);
     if (!sample) return;
     const series = rates(sampler.samples);
     refill(tiles, summary(sample, series.at(-1)));
     refill(trunks, trunkTable(sample.trunks));
-    if (!system) refill(campaigns, campaignTable(sample.campaigns));
+    if (system) refill(tenants, tenantTable(listed, sample.tenants));
+    else refill(campaigns, campaignTable(sample.campaigns));
     // A chart needs its width, which it has once the page is shown.
     requestAnimationFrame(() => { if (!signal.aborted) draw(charts, sampler.samples, series); });
   }, signal);
@@ -76,10 +79,14 @@ function campaignTable(campaigns) {
   ]), "No campaign is active.");
 }
 
-async function tenants(context) {
-  const { data } = await context.api.get("/tenants", { limit: 1000 }, context.signal);
-  return table("Tenants", ["Tenant", "Calls per second, at most", "Calls at once, at most", "Trunks", "Weight"], data.map((each) =>
-    [each.id, number(each.max_calls_per_second), number(each.max_concurrent_calls), each.trunks.join(", "), number(each.weight)]));
+function tenantTable(tenants, slots) {
+  return table("Tenants", ["Tenant", "Calls at once", "Calls per second, at most", "Trunks", "Weight"], tenants.map((each) => [
+    each.id,
+    used(slots[each.id] ?? 0, each.max_concurrent_calls, `Calls at once of ${each.id}`),
+    number(each.max_calls_per_second),
+    each.trunks.join(", "),
+    number(each.weight),
+  ]), "There is no tenant.");
 }
 
 function draw(charts, samples, series) {
@@ -91,5 +98,7 @@ function draw(charts, samples, series) {
     [...names.map((name) => column(name, "calls_per_second")), ...(own ? [series.map((each) => each.calls)] : [])]);
   charts.slots.show([...names, ...(own ? ["this tenant"] : [])], times,
     [...names.map((name) => column(name, "channels_in_use")), ...(own ? [samples.map((each) => each.in_flight)] : [])]);
+  const tenants = Object.keys(samples.at(-1).tenants ?? {});
+  charts.tenants?.show(tenants, times, tenants.map((name) => samples.map((each) => each.tenants?.[name] ?? null)));
   charts.rates?.show(["answered", "abandoned"], times, [series.map((each) => each.answer), series.map((each) => each.abandon)]);
 }
