@@ -105,19 +105,57 @@ def doctor(path: Path, as_json: bool) -> None:
 
 @main.command()
 @_config_option
-def migrate(path: Path) -> None:
-    """Create the store, or bring it to this version's schema. Stop the daemon first."""
+@click.option("--to", "target", metavar="URL", help="Copy the store to this empty PostgreSQL database instead.")
+def migrate(path: Path, target: str | None) -> None:
+    """Create the store, or bring it to this version's schema. Stop the daemon first.
+
+    With --to, a SQLite store is copied into an empty PostgreSQL database, and each row compared. All or nothing; the
+    SQLite store is left as it is. The URL is as in the configuration: postgresql://user@host/database. A password is
+    better left to ~/.pgpass or PGPASSWORD: other users of this machine see what stands on a command line.
+    """
     config = _load(path)
     _configure_logs(config)
+    if target is not None:
+        _move(config.store.url, target)
+        return
 
     from dialerd.store.errors import StoreError
+    from dialerd.store.file_lock import alone_with
+    from dialerd.store.migrate import is_new
     from dialerd.store.migrate import migrate as migrate_store
 
     try:
-        revision = migrate_store(config.store.url)
+        if is_new(config.store.url):
+            revision = migrate_store(config.store.url)
+        else:
+            with alone_with(config.store.url):
+                revision = migrate_store(config.store.url)
     except StoreError as error:
         _fail(str(error))
     click.echo(f"the store is at schema {revision}")
+
+
+def _move(source: str, target: str) -> None:
+    from dialerd.config.models import StoreConfig
+    from dialerd.store.errors import StoreError
+    from dialerd.store.transfer import move
+
+    try:
+        StoreConfig(url=target)
+    except ValueError:
+        raise click.UsageError("--to takes the URL of a PostgreSQL database: postgresql://user@host/database") from None
+
+    def tell(table: str, done: int, total: int) -> None:
+        if done == total:
+            click.echo(f"{table}: {total} rows", err=True)
+        elif done % 100_000 == 0 and done:
+            click.echo(f"{table}: {done} of {total} rows", err=True)
+
+    try:
+        rows = asyncio.run(move(source, target, tell))
+    except StoreError as error:
+        _fail(str(error))
+    click.echo(f"moved {rows} rows, each compared; now set [store] url to the new database, and start the daemon")
 
 
 @main.group()

@@ -17,6 +17,7 @@ from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, ConfigError, ServerConfig, warnings
 from dialerd.service import CLOSE_SECONDS, Daemon, NotReloaded
 from dialerd.store.errors import StoreError
+from dialerd.store.file_lock import alone_with
 from dialerd.telemetry import logs
 from dialerd.telemetry.metrics import Metrics
 from dialerd.telemetry.systemd import ServiceManager
@@ -47,31 +48,36 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
     # First of all: a signal that comes while the store is made must not kill the process.
     signals = _Signals()
     try:
-        _prepare(config)
-        daemon = Daemon(config, clock, metrics)
-        server, tls, manager = ApiServer(web_app(daemon.api)), _tls(config.server), ServiceManager(clock, os.environ)
+        with alone_with(config.store.url):
+            _prepare(config)
+            daemon = Daemon(config, clock, metrics)
+            server, tls, manager = (
+                ApiServer(web_app(daemon.api)),
+                _tls(config.server),
+                ServiceManager(clock, os.environ),
+            )
 
-        async def ready() -> None:
-            await server.start(config.server.host, config.server.port, tls)
-            log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
-            manager.ready(daemon.status())
-            reloads = _Reloads(daemon, reread, tls, clock, manager)
-            beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))
+            async def ready() -> None:
+                await server.start(config.server.host, config.server.port, tls)
+                log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
+                manager.ready(daemon.status())
+                reloads = _Reloads(daemon, reread, tls, clock, manager)
+                beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))
 
-        async def tell_of_stop() -> None:
-            await signals.stop.wait()
-            manager.stopping(config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
+            async def tell_of_stop() -> None:
+                await signals.stop.wait()
+                manager.stopping(config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
 
-        beside = [
-            asyncio.create_task(each)
-            for each in (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop())
-        ]
-        try:
-            await daemon.run(signals.stop, hurry=signals.hurry, ready=ready)
-        finally:
-            for task in beside:
-                task.cancel()
-            await server.stop(CLOSE_SECONDS)
+            beside = [
+                asyncio.create_task(each)
+                for each in (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop())
+            ]
+            try:
+                await daemon.run(signals.stop, hurry=signals.hurry, ready=ready)
+            finally:
+                for task in beside:
+                    task.cancel()
+                await server.stop(CLOSE_SECONDS)
     except* (StoreError, OSError) as failures:
         for error in failures.exceptions:
             log.error("not_started", reason=str(error))
