@@ -27,14 +27,15 @@ _ABSENT = "–"
 def write(results: Path, notes: Path, names: Iterable[str]) -> str:
     """The page. ``names``: all benchmarks in their order, so that one that never ran is missed.
 
-    Raises ValueError where a note has the key of no figure.
+    Raises ValueError where all were measured and a note has the key of no figure.
     """
     entries: Mapping[str, Any] = read(results)
     words: Mapping[str, str] = tomllib.loads(notes.read_text()) if notes.exists() else {}
     names = list(names)
     known = {found["key"] for entry in entries.values() for found in entry["found"]}
     strangers = sorted(set(words) - known - set(names))
-    if strangers:
+    # One that was not measured yet, or that failed, cannot tell which keys it has.
+    if strangers and all(name in entries and not entries[name]["error"] for name in names):
         raise ValueError(f"{notes.name} has notes on what was not measured: {', '.join(strangers)}")
     found = [(each, words.get(each["key"], "")) for name in names for each in entries.get(name, {"found": ()})["found"]]
     parts = [_HEAD, _machine(entries, names)]

@@ -55,6 +55,8 @@ class _Active:
     agent: Agent | None
     waiting_since: float | None = None
     pace: Pace = field(default_factory=Pace)
+    view: CampaignView | None = None
+    """What the last plan saw."""
 
 
 class Dispatcher:
@@ -401,15 +403,23 @@ class Dispatcher:
         return {**self._recoveries.gates(), **self.trunks.gates()}
 
     def _view(self, active: _Active) -> CampaignView:
-        campaign_id = active.campaign.id
-        return CampaignView(
-            campaign=active.campaign,
-            agent=active.agent,
-            contacts=self.hopper.at_hand(campaign_id),
-            next_due=self.hopper.next_due(campaign_id),
-            loading=self.hopper.loading(campaign_id),
-            waiting_since=active.waiting_since,
-        )
+        """The campaign as the planner sees it; the same object until something of it changes, for a plan sees all."""
+        campaign_id, known = active.campaign.id, active.view
+        contacts, next_due = self.hopper.at_hand(campaign_id), self.hopper.next_due(campaign_id)
+        loading = self.hopper.loading(campaign_id)
+        if (
+            known is None
+            or known.campaign is not active.campaign
+            or known.agent is not active.agent
+            or known.contacts is not contacts
+            or known.next_due != next_due
+            or known.loading is not loading
+            or known.waiting_since != active.waiting_since
+        ):
+            known = active.view = CampaignView(
+                active.campaign, active.agent, contacts, next_due, loading, active.waiting_since
+            )
+        return known
 
     def _system(self) -> Gate:
         if self._draining is not None:
