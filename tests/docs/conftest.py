@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.docs.worlds import Keys
+from tests.integration.conftest import lab
 from tests.lab.lab import Lab
 from tests.lab.packages import require_tools
+
+__all__ = ["keys", "lab", "running_lab", "tools"]
 
 
 @pytest.fixture(scope="package")
@@ -16,13 +19,6 @@ def running_lab() -> Iterator[Lab]:
     """A lab that is up for all pages."""
     with Lab("22") as lab:
         yield lab
-
-
-@pytest.fixture
-def lab(running_lab: Lab) -> Iterator[Lab]:
-    """The lab for one page; what the page leaves is put right behind it."""
-    yield running_lab
-    running_lab.settle()
 
 
 @pytest.fixture(scope="session")

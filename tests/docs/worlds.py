@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -20,13 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.docs.page import ROOT
-from tests.integration.daemon import Daemon, Stock
+from tests.integration.daemon import Daemon, Stock, make_key
 from tests.lab.lab import Lab
 
 HOST = "127.0.0.1"
 TENANT = "default"
 CARRIER = "sip.your-carrier.example"
-_KEY_SECONDS = 30.0
 
 CONFIG = """
 [server]
@@ -89,21 +87,12 @@ class Keys:
 
     @classmethod
     def make(cls, folder: Path) -> Keys:
-        """Make it as an administrator does, with ``dialerd keys create``."""
+        """Make it as an administrator does."""
         store, config = folder / "dialerd.db", folder / "dialerd.toml"
         config.write_text(CONFIG.format(store=store, port=0))
 
-        def key(*arguments: str) -> str:
-            made = subprocess.run(
-                [str(Path(sys.executable).with_name("dialerd")), "keys", "create", "--config", str(config), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=_KEY_SECONDS,
-                check=True,
-            )
-            return made.stdout.strip()
-
-        return cls(Stock(store, key("--tenant", TENANT, "--role", "admin")), key("--role", "system"))
+        admin = make_key(config, "--tenant", TENANT, "--role", "admin")
+        return cls(Stock(store, admin), make_key(config, "--role", "system"))
 
 
 @dataclass

@@ -92,6 +92,20 @@ def toml(tables: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def make_key(config: Path, *arguments: str) -> str:
+    """Run ``dialerd keys create``, as an administrator does; returns the key."""
+    made = subprocess.run(
+        [_command(), "keys", "create", "--config", str(config), *arguments],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=START_SECONDS,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    return made.stdout.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Stock:
     """A new store with an administrator's key in it, to be copied: making it anew takes a test seconds."""
@@ -109,16 +123,7 @@ class Stock:
             '[trunk.any]\npbx = "main"\ndial = "PJSIP/{number}@any"\nmax_calls_per_second = 1.0\nmax_channels = 1\n'
             f'[tenant.{TENANT}]\nmax_calls_per_second = 1.0\nmax_concurrent_calls = 1\ntrunks = ["any"]\n'
         )
-        made = subprocess.run(
-            [_command(), "keys", "create", "--config", str(config), "--tenant", TENANT, "--role", "admin"],
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
-        assert made.returncode == 0, made.stderr
-        return cls(store, made.stdout.strip())
+        return cls(store, make_key(config, "--tenant", TENANT, "--role", "admin"))
 
 
 class Daemon:
