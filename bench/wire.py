@@ -28,7 +28,7 @@ async def run(bench: Bench) -> Found:
         yield Figure(
             "memory.idle", "idle daemon with workers", await _weighed(desk), "MB", at_most(110), "PSS of its processes"
         )
-        campaign = await _campaign(desk, rows, channels)
+        campaign = await campaign_of(desk, rows, channels)
         loaded = await _weighed(desk)
         await desk.api.step(campaign, "start")
         await _clock.sleep(ramp)
@@ -69,7 +69,7 @@ async def run_freed(bench: Bench) -> Found:
         fast_peer(seconds=1.0, spread=0.5) as peer,
         wired(bench.folder, bench.stock, peer, channels=slots) as desk,
     ):
-        campaign = await _campaign(desk, slots * 200, slots)
+        campaign = await campaign_of(desk, slots * 200, slots)
         table = desk.folder / "beside.csv"
         write_list(table, rows)
         target = await empty_campaign(desk)
@@ -122,7 +122,8 @@ async def _weighed(desk: Desk) -> float:
     return await asyncio.to_thread(tree_mb, desk.daemon.pid)
 
 
-async def _campaign(desk: Desk, rows: int, slots: int) -> str:
+async def campaign_of(desk: Desk, rows: int, slots: int) -> str:
+    """Make a campaign with a list of so many contacts, and so many slots; returns its id."""
     table = desk.folder / "list.csv"
     write_list(table, rows, first=_FIRST)
     campaign_id = await empty_campaign(desk, concurrent_calls=slots)

@@ -59,7 +59,9 @@ def serve(path: Path) -> None:
     log = structlog.get_logger(__name__)
     for key, message in configuration.warnings(config):
         log.warning("config_warning", config_key=key, message=message)
-    sys.exit(asyncio.run(process.serve(config, lambda: configuration.load(path, os.environ))))
+    with asyncio.Runner(loop_factory=process.loop_factory()) as runner:
+        status = runner.run(process.serve(config, lambda: configuration.load(path, os.environ)))
+    sys.exit(status)
 
 
 @main.command("check-config")

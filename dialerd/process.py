@@ -37,6 +37,15 @@ def web_app(api: Api) -> web.Application:
     return app
 
 
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop, where it is installed (``pip install dialerd[speed]``); None: asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 async def serve(config: Config, reread: Callable[[], Config]) -> int:
     """Run the daemon until SIGTERM or SIGINT; returns the process's exit status.
 
@@ -59,7 +68,9 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
 
             async def ready() -> None:
                 await server.start(config.server.host, config.server.port, tls)
-                log.info("ready", listen=config.server.listen, port=server.port, pbxs=list(config.pbx))
+                loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+                pbxs = list(config.pbx)
+                log.info("ready", listen=config.server.listen, port=server.port, pbxs=pbxs, event_loop=loop)
                 manager.ready(daemon.status())
                 reloads = _Reloads(daemon, reread, tls, clock, manager)
                 beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))

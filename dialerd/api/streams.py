@@ -1,20 +1,20 @@
-"""Event streams: caught up from the store, then live from the feed, and never held up by one slow client."""
+"""Event streams: caught up from the store, then written to together, and never held up by one slow client."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections import OrderedDict
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
 
 from dialerd.api.context import Limits
+from dialerd.api.fanout import COMMENT, PAGE, Client, Fanout, encode
 from dialerd.api.problems import RATE_LIMITED, refuse
-from dialerd.clock import Clock, show_id
-from dialerd.dispatch.feed import Feed, Lagged, Subscription
+from dialerd.clock import Clock
+from dialerd.dispatch.feed import Feed
 from dialerd.store import events
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -23,10 +23,7 @@ from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-_PAGE = 500
-_ENCODED = 5000
 _RETRY_MS = 2000
-_COMMENT = b":\n\n"
 
 
 class Streams:
@@ -38,17 +35,15 @@ class Streams:
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
-        self._encoded: OrderedDict[int, bytes] = OrderedDict()
-        self._waits: set[asyncio.Timeout] = set()
+        self._fanouts: dict[int, tuple[Fanout, asyncio.Task[None]]] = {}
         self._open = 0
         self._closing = False
 
     def close(self) -> None:
         """End all streams; their clients may come back to the next daemon."""
         self._closing = True
-        now = asyncio.get_running_loop().time()
-        for wait in self._waits:
-            wait.reschedule(now)
+        for _, task in self._fanouts.values():
+            task.cancel()
 
     async def serve(self, raw: web.Request, campaign_id: int, after: int | None, last: int) -> web.StreamResponse:
         """Tell a campaign's events after a number (None: from now on) until the client leaves or the daemon stops.
@@ -63,17 +58,22 @@ class Streams:
         response = web.StreamResponse(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         response.content_type = "text/event-stream"
         response.charset = "utf-8"
+        chunked = raw.version >= HttpVersion11
+        if chunked:
+            response.enable_chunked_encoding()
         self._open += 1
         self._metrics.sse_clients.inc()
         try:
             # Followed before the headers are sent: what happens once the client knows of its stream is in it.
-            with self._feed.follow(campaign_id) as subscription:
-                await response.prepare(raw)
-                if raw.transport is not None:
-                    raw.transport.set_write_buffer_limits(high=self._limits.stream_buffer_bytes)
-                place = max(last, subscription.after) if after is None else after
-                await self._write(response, f"retry: {_RETRY_MS}\nid: {place}\n\n".encode())
-                await self._tell(response, campaign_id, subscription, after)
+            with self._following(campaign_id) as fanout:
+                place = max(last, self._feed.last) if after is None else after
+                writer = await response.prepare(raw)
+                if writer is None or raw.transport is None:
+                    raise ConnectionError("the client left")
+                raw.transport.set_write_buffer_limits(high=self._limits.stream_buffer_bytes)
+                client = Client(raw.transport, place, chunked=chunked, most=self._limits.stream_buffer_bytes)
+                await self._write(writer, f"retry: {_RETRY_MS}\nid: {place}\n\n".encode())
+                await self._tell(client, writer, campaign_id, fanout)
         except ConnectionError:
             pass  # the client left
         except _Slow:
@@ -89,90 +89,78 @@ class Streams:
             self._metrics.sse_clients.dec()
         return response
 
-    async def _tell(
-        self, response: web.StreamResponse, campaign_id: int, subscription: Subscription, after: int | None
-    ) -> None:
-        if after is not None:
-            subscription.after = await self._catch_up(response, campaign_id, after, subscription.after)
-        while not self._closing:
-            try:
-                fresh = await self._next(subscription)
-            except Lagged:
-                place = subscription.after
-                subscription.after = await self._catch_up(response, campaign_id, place, self._feed.last)
-                continue
-            if not fresh:
-                if not self._closing:
-                    await self._write(response, _COMMENT)
-                continue
-            await self._write(response, self._encode(fresh))
-            # One write for what comes close together: a thousand clients cost a thousand writes, not one per event.
-            await self._clock.sleep(self._limits.stream_pause_seconds)
-
-    async def _next(self, subscription: Subscription) -> list[Event]:
-        """The next events; none where nothing happened for a heartbeat, or the daemon stops. Raises Lagged."""
+    @contextlib.contextmanager
+    def _following(self, campaign_id: int) -> Iterator[Fanout]:
+        """The campaign's fan-out, which runs for as long as anybody is served from it."""
+        known = self._fanouts.get(campaign_id)
+        if known is None or known[0].ended:
+            known = self._fanouts[campaign_id] = self._fanout(campaign_id)
+        fanout, task = known
+        fanout.users += 1
         try:
-            async with asyncio.timeout(self._limits.heartbeat_seconds) as wait:
-                self._waits.add(wait)
-                try:
-                    return await subscription.next(_PAGE)
-                finally:
-                    self._waits.discard(wait)
-        except TimeoutError:
-            return []
+            yield fanout
+        finally:
+            fanout.users -= 1
+            if not fanout.users:
+                task.cancel()
+                if self._fanouts.get(campaign_id) is known:
+                    del self._fanouts[campaign_id]
 
-    async def _catch_up(self, response: web.StreamResponse, campaign_id: int, after: int, upto: int) -> int:
-        """Tell from the store what was missed; returns the place from which the feed goes on."""
+    def _fanout(self, campaign_id: int) -> tuple[Fanout, asyncio.Task[None]]:
+        with contextlib.ExitStack() as stack:
+            subscription = stack.enter_context(self._feed.follow(campaign_id))
+
+            async def missed(after: int) -> Sequence[Event]:
+                return await self._page(campaign_id, after)
+
+            limits = self._limits
+            fanout = Fanout(
+                subscription,
+                missed,
+                self._clock,
+                pause=limits.stream_pause_seconds,
+                heartbeat=limits.heartbeat_seconds,
+            )
+            task = asyncio.create_task(fanout.run(), name="event-fanout")
+            kept = stack.pop_all()
+            task.add_done_callback(lambda _: kept.close())
+        return fanout, task
+
+    async def _tell(self, client: Client, writer: AbstractStreamWriter, campaign_id: int, fanout: Fanout) -> None:
+        while not self._closing and not fanout.ended:
+            if not fanout.join(client):
+                await self._catch_up(client, writer, campaign_id)
+                continue
+            try:
+                await client.let_go()
+            finally:
+                fanout.leave(client)
+            # What waits for it is to be read before more is written; a comment says nothing.
+            await self._write(writer, COMMENT)
+
+    async def _catch_up(self, client: Client, writer: AbstractStreamWriter, campaign_id: int) -> None:
+        """Tell from the store what the client has not."""
         while not self._closing:
-            async with self._store.read() as conn:
-                missed = await events.after(conn, campaign_id, after, _PAGE)
+            upto = self._feed.last
+            missed = await self._page(campaign_id, client.after)
             if missed:
-                await self._write(response, self._encode(missed))
-                after = missed[-1].seq
-            if len(missed) < _PAGE:
+                await self._write(writer, b"".join(map(encode, missed)))
+                client.after = missed[-1].seq
+            if len(missed) < PAGE:
+                client.after = max(client.after, upto)
                 break
-        return max(after, upto)
 
-    async def _write(self, response: web.StreamResponse, chunk: bytes) -> None:
+    async def _page(self, campaign_id: int, after: int) -> Sequence[Event]:
+        async with self._store.read() as conn:
+            return await events.after(conn, campaign_id, after, PAGE)
+
+    async def _write(self, writer: AbstractStreamWriter, chunk: bytes) -> None:
         try:
             async with asyncio.timeout(self._limits.drain_seconds):
-                await response.write(chunk)
+                await writer.write(chunk)
+                await writer.drain()
         except TimeoutError:
             raise _Slow from None
-
-    def _encode(self, told: Sequence[Event]) -> bytes:
-        return b"".join([self._encode_one(each) for each in told])
-
-    def _encode_one(self, event: Event) -> bytes:
-        chunk = self._encoded.get(event.seq)
-        if chunk is None:
-            chunk = self._encoded[event.seq] = encode(event)
-            if len(self._encoded) > _ENCODED:
-                self._encoded.popitem(last=False)
-        return chunk
-
-
-def encode(event: Event) -> bytes:
-    """An event as it goes over the wire."""
-    draft = event.draft
-    data = {
-        "campaign_id": show_id(draft.campaign_id),
-        "contact_id": None if draft.contact_id is None else show_id(draft.contact_id),
-        "call_id": draft.call_id,
-        "status": draft.status,
-        "outcome": draft.outcome,
-        "phone_number": draft.phone_number,
-        "at": _time(draft.at),
-    }
-    if draft.reason is not None:
-        data["reason"] = draft.reason
-    # JSON escapes line breaks, so that the data is one line whatever it holds.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {draft.kind.value}\nid: {event.seq}\ndata: {text}\n\n".encode()
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class _Slow(Exception):

@@ -49,6 +49,10 @@ class Subscription:
         self.after = after
         """The number of the last event that the reader has."""
 
+    def skip(self) -> None:
+        """Go on with the first event that is kept: what came before it is not in the store either."""
+        self.after = max(self.after, self._channel.forgotten)
+
     async def next(self, limit: int = 500) -> list[Event]:
         """Wait for events after the reader's place and move it past them. Raises Lagged."""
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -17,6 +18,8 @@ from dialerd.telemetry.metrics import Metrics
 log = structlog.get_logger(__name__)
 
 _RETRY_FIRST, _RETRY_MOST = 0.1, 1.0
+GATHER_SECONDS = 0.02
+"""How long steps wait for company in their commit. A call to be placed does not wait, and takes them along."""
 
 
 class Journal:
@@ -39,6 +42,8 @@ class Journal:
         """Steps taken since the start."""
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """Somebody waits for the next commit."""
         self._idle = asyncio.Event()
         self._idle.set()
         self._task: asyncio.Task[None] | None = None
@@ -53,6 +58,7 @@ class Journal:
 
     async def close(self, deadline: float) -> None:
         """Write what is left, for at most so many seconds; then stop."""
+        self._hurry.set()
         try:
             async with asyncio.timeout(deadline):
                 await self._idle.wait()
@@ -75,6 +81,7 @@ class Journal:
         """Commit calls; returns the ids of those that may be sent now. Raises StoreError: then none may."""
         future: asyncio.Future[frozenset[str]] = asyncio.get_running_loop().create_future()
         self._calls.append((calls, future))
+        self._hurry.set()
         self._stir()
         return await future
 
@@ -83,6 +90,7 @@ class Journal:
         if self.backlog:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append((self._taken, future))
+            self._hurry.set()
             await future
 
     @property
@@ -100,6 +108,7 @@ class Journal:
             await self._work.wait()
             self._work.clear()
             while self._calls or self._steps:
+                await self._gather()
                 written = await self._write()
                 self._tell_waiters()
                 if written:
@@ -108,6 +117,14 @@ class Journal:
                     await self._clock.sleep(retry * (0.5 + self._clock.chance()))
                     retry = min(_RETRY_MOST, retry * 2)
             self._idle.set()
+
+    async def _gather(self) -> None:
+        """Wait for what comes soon after, unless somebody waits already."""
+        if not self._hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_SECONDS):
+                    await self._hurry.wait()
+        self._hurry.clear()
 
     def _tell_waiters(self) -> None:
         """Steps are written in the order in which they came, so what is left tells which are done."""

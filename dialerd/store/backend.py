@@ -8,9 +8,27 @@ from typing import Protocol, TypeVar
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from dialerd.clock import Clock
 from dialerd.store.prepared import Done, Work
+from dialerd.telemetry.metrics import Metrics
 
 T = TypeVar("T")
+
+
+class Upkeep(Protocol):
+    """What goes on beside the writer."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def committed(self) -> None:
+        """Something was committed."""
+
+    async def turn(self) -> None:
+        """Do what has to be done between two commits, in some milliseconds. Never fails."""
+
+    async def close(self) -> None:
+        """End. Harmless when repeated."""
 
 
 class Backend(Protocol):
@@ -27,6 +45,9 @@ class Backend(Protocol):
 
         Then nothing is done. Raises what the work raises.
         """
+
+    def upkeep(self, clock: Clock, metrics: Metrics) -> Upkeep | None:
+        """Make what goes on beside the writer; None where nothing has to."""
 
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
         """Whether a transaction whose commit was not answered was committed; None while that is not decided."""

@@ -70,6 +70,7 @@ class Store:
         self._backend = backend_of(url)
         self._write_engine = self._backend.engine(writing=True, size=1)
         self._read_engine = self._backend.engine(writing=False, size=readers)
+        self._upkeep = self._backend.upkeep(clock, metrics)
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
@@ -102,6 +103,8 @@ class Store:
         except BaseException:
             await self.close()
             raise
+        if self._upkeep is not None:
+            self._upkeep.start()
         self._task = asyncio.create_task(self._run(), name="store-writer")
 
     async def close(self) -> None:
@@ -132,6 +135,8 @@ class Store:
 
     async def _dispose(self) -> None:
         """Close every connection; a server that does not answer is not waited for."""
+        if self._upkeep is not None:
+            await self._upkeep.close()
         for engine in (self._write_engine, self._read_engine):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -186,6 +191,9 @@ class Store:
             live = [each for each in batch if not each.future.cancelled()]
             if live:
                 await self._commit(live)
+                if self._upkeep is not None:
+                    self._upkeep.committed()
+                    await self._upkeep.turn()
             elif self.trouble is not None and not last:
                 # Nobody dials while writing fails, so perhaps nobody writes: somebody has to try.
                 await self._commit([])

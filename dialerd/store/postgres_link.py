@@ -10,7 +10,9 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dialerd.clock import Clock
 from dialerd.store.prepared import Done, Work
+from dialerd.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
@@ -73,6 +75,9 @@ class PostgresBackend:
     ) -> Done[T] | None:
         """Each statement is an exchange with the server, and one batch is few of them."""
         return None
+
+    def upkeep(self, clock: Clock, metrics: Metrics) -> None:
+        """The server looks after itself."""
 
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
         """Ask what became of a transaction."""

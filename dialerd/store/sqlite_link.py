@@ -16,10 +16,18 @@ import aiosqlite
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from dialerd.clock import Clock
+from dialerd.store import checkpoints
+from dialerd.store.checkpoints import Checkpoints
 from dialerd.store.prepared import Done, Perform, Result, Work, in_transaction
+from dialerd.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
+_PRAGMAS = (
+    *("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"),
+    *(f"wal_autocheckpoint={checkpoints.LONGEST}", f"journal_size_limit={checkpoints.KEPT_BYTES}"),
+)
 # Timeouts bound every wait: for SQLite's lock, and for a connection of the pool.
 _LOCK_SECONDS = 5.0
 _POOL_SECONDS = 10.0
@@ -48,7 +56,7 @@ class SqliteBackend:
             # The driver's own transaction handling would begin too late for BEGIN IMMEDIATE and for savepoints.
             connection.isolation_level = None
             cursor = connection.cursor()
-            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"):
+            for pragma in _PRAGMAS:
                 cursor.execute(f"PRAGMA {pragma}")
             cursor.close()
 
@@ -66,6 +74,10 @@ class SqliteBackend:
         """Do a work in a transaction of its own, where all its statements are prepared."""
         driver = cast(OneTripConnection, (await conn.get_raw_connection()).driver_connection)
         return await in_transaction(conn, work, driver.transact)
+
+    def upkeep(self, clock: Clock, metrics: Metrics) -> Checkpoints:
+        """Checkpoints, beside the writer."""
+        return Checkpoints(connector(self._path, timeout=0.0), clock, metrics)
 
     async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:  # noqa: ARG002
         """No transaction is in doubt."""

@@ -91,6 +91,10 @@ class Metrics:
 
     def _store(self) -> None:
         self.commit_seconds = self._histogram("commit_seconds", "Duration of one group commit of the journal.", _DELAYS)
+        self.checkpoint_seconds = self._histogram(
+            "checkpoint_seconds", "Duration of one checkpoint of SQLite's log, beside the writer.", _DELAYS
+        )
+        self.wal_pages = self._gauge("wal_pages", "Pages in SQLite's log at its last checkpoint.")
         self.commit_jobs = self._histogram("commit_jobs", "Jobs in one group commit of the journal.", _BATCHES)
         self.event_lag = self._histogram(
             "event_lag_seconds",

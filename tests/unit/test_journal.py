@@ -11,7 +11,7 @@ import pytest
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus, ContactStatus
-from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.journal import GATHER_SECONDS, Journal
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.records import CallStep, EventKind, Originating
@@ -85,7 +85,7 @@ def test_steps_are_written_in_their_order_and_told_once_they_are_durable(virtual
         steps = [step(f"c{index}") for index in range(5)]
         for each in steps[:3]:
             bench.journal.step(each)
-        await clock.sleep(0.0005)  # the first commit is under way
+        await clock.sleep(GATHER_SECONDS + 0.0005)  # the first commit is under way
         assert bench.journal.backlog == 3
         assert not bench.written
         for each in steps[3:]:
@@ -95,6 +95,44 @@ def test_steps_are_written_in_their_order_and_told_once_they_are_durable(virtual
         assert bench.store.steps == bench.written == steps
         assert bench.journal.backlog == 0
         assert len(bench.store.tries) == 2
+
+    virtual(main)
+
+
+def test_steps_wait_a_little_for_company(virtual: Virtual, metrics: Metrics) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        for index in range(6):
+            bench.journal.step(step(f"c{index}"))
+            await clock.sleep(GATHER_SECONDS / 4)
+        await bench.journal.durable()
+        assert bench.store.tries == pytest.approx([GATHER_SECONDS, 1.5 * GATHER_SECONDS])
+        await bench.idle()
+
+    virtual(main)
+
+
+def test_a_call_waits_for_nothing_and_takes_the_steps_along(virtual: Virtual, metrics: Metrics) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        bench.journal.step(step("c1"))
+        await clock.sleep(GATHER_SECONDS / 4)
+        assert await bench.journal.originate([made("c2")]) == {"c2"}
+        assert bench.store.tries == pytest.approx([GATHER_SECONDS / 4])
+        assert [each.call.id for each in bench.store.steps] == ["c1"]
+        await bench.idle()
+
+    virtual(main)
+
+
+def test_whoever_waits_for_the_steps_waits_for_their_commit_alone(virtual: Virtual, metrics: Metrics) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        bench.journal.step(step("c1"))
+        await bench.journal.durable()
+        assert clock.mono() < GATHER_SECONDS / 4
+        assert len(bench.store.steps) == 1
+        await bench.idle()
 
     virtual(main)
 

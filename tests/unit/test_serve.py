@@ -88,14 +88,18 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def served(
-    folder: Path, environ: Mapping[str, str] | None = None, server: str = "", warnings: str = "default"
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    server: str = "",
+    warnings: str = "default",
+    before: str = "",
 ) -> AsyncIterator[Served]:
     """Start the daemon with a store of its own; whatever happens, it is gone afterwards."""
     config = folder / "dialerd.toml"
     config.write_text(CONFIG.format(folder=folder, server=server))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", "from dialerd.cli import main; main()", "serve", "--config", str(config)),
+        *("-c", f"{before}from dialerd.cli import main; main()", "serve", "--config", str(config)),
         stderr=asyncio.subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "PYTHONWARNINGS": warnings, **(environ or {})},
@@ -108,9 +112,12 @@ async def served(
             await process.wait()
 
 
-async def test_it_makes_its_store_says_ready_and_stops_when_told(tmp_path: Path) -> None:
-    async with served(tmp_path) as daemon:
-        await daemon.until("ready")
+@pytest.mark.parametrize(
+    ("before", "loop"), [("", "uvloop"), ("import sys; sys.modules['uvloop'] = None; ", "asyncio")]
+)
+async def test_it_makes_its_store_says_ready_and_stops_when_told(tmp_path: Path, before: str, loop: str) -> None:
+    async with served(tmp_path, before=before) as daemon:
+        assert (await daemon.until("ready"))["event_loop"] == loop
         assert await daemon.stop() == 0
     assert (daemon.events[0], daemon.events[-1]) == ("store_created", "stopped")
     assert (tmp_path / "dialerd.db").exists()
@@ -231,5 +238,5 @@ async def test_signals_that_come_before_the_start_is_done_are_heeded_behind_it(t
         await daemon.until("store_created")
         daemon.send(signal.SIGHUP)
         assert await daemon.stop() == 0
-    assert "config_not_reloaded" not in daemon.events
+    assert "config_not_reloaded" not in daemon.events, daemon.logged
     assert daemon.events[-1] == "stopped"

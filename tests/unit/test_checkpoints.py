@@ -1,0 +1,152 @@
+"""SQLite's log: moved into the database beside the commits, bounded however long they go on, and nobody's failure."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from structlog.testing import capture_logs
+
+from dialerd.clock import SystemClock
+from dialerd.store import checkpoints
+from dialerd.store.db import Store
+from dialerd.store.migrate import migrate
+from dialerd.store.schema import tenant_day
+from dialerd.store.tx import Tx
+from dialerd.telemetry.metrics import Metrics
+
+DEADLINE = 20.0
+_PAGE_BYTES = 4096 + 24
+_clock = SystemClock(seed=1)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    """An open store that looks after its log very often."""
+    monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.005)
+    migrate(f"sqlite:///{tmp_path}/dialerd.db")
+    opened = Store(f"sqlite:///{tmp_path}/dialerd.db", _clock, Metrics())
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+async def commit(store: Store, number: int, rows: int = 1) -> None:
+    """Commit so many rows of a page each."""
+
+    async def write(tx: Tx) -> None:
+        await tx.conn.execute(
+            sa.insert(tenant_day),
+            [{"tenant": f"{number} {row} " + "x" * 3500, "day": "2026-11-28", "calls": 1} for row in range(rows)],
+        )
+
+    await store.write(write)
+
+
+async def pages(store: Store) -> float:
+    """What the log had at its last checkpoint."""
+    return float(store._metrics.wal_pages._value.get())
+
+
+async def until_moved(path: Path) -> None:
+    """Wait until the database's own file has all that was committed, which a reader of nothing else sees."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with sqlite3.connect(f"file:{path}?immutable=1", uri=True) as conn:
+                if conn.execute("SELECT COUNT(*) FROM tenant_day").fetchone()[0] == 3:
+                    return
+            await _clock.sleep(0.005)
+
+
+async def test_what_is_committed_comes_into_the_database_soon_and_not_by_the_commit(
+    store: Store, tmp_path: Path
+) -> None:
+    for number in range(3):
+        await commit(store, number)
+    await until_moved(tmp_path / "dialerd.db")
+    async with store._write_engine.connect() as conn:
+        automatic = await conn.scalar(sa.text("PRAGMA wal_autocheckpoint"))
+    assert automatic == checkpoints.LONGEST, "only where nothing else helps"
+
+
+async def test_the_log_stays_short_while_commits_never_cease(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_LONG", 50)
+    longest = 0
+    for number in range(600):
+        await commit(store, number, rows=5)
+        longest = max(longest, (tmp_path / "dialerd.db-wal").stat().st_size)
+    written = 600 * 5 * _PAGE_BYTES
+    assert longest < written / 4
+
+
+async def test_a_reader_holds_the_log_back_and_is_told_of_and_then_it_begins_anew(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_LONG", 50)
+    monkeypatch.setattr(checkpoints, "_HELD_BACK", 200)
+    with capture_logs() as logs:
+        async with store.read() as conn, asyncio.timeout(DEADLINE):
+            seen = await conn.scalar(sa.select(sa.func.count()).select_from(tenant_day))
+            number = 0
+            while not any(line["event"] == "wal_held_back" for line in logs):
+                await commit(store, number, rows=20)
+                number += 1
+            assert await conn.scalar(sa.select(sa.func.count()).select_from(tenant_day)) == seen, "its state is its own"
+    async with asyncio.timeout(DEADLINE):
+        while await pages(store) >= 200:
+            number += 1
+            await commit(store, number)
+    assert sum(line["event"] == "wal_held_back" for line in logs) == 1, "it is said once"
+    size = (tmp_path / "dialerd.db-wal").stat().st_size
+    await commit(store, number + 1)
+    assert (tmp_path / "dialerd.db-wal").stat().st_size == size, "the space that is there is written to again"
+
+
+async def test_a_checkpoint_that_fails_is_told_and_nobody_elses_failure(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert store._upkeep is not None
+    broken = [True]
+    connect = store._upkeep._connect  # type: ignore[attr-defined] # SQLite's
+
+    async def fails() -> object:
+        if broken[0]:
+            raise sqlite3.OperationalError("disk I/O error")
+        return await connect()
+
+    monkeypatch.setattr(store._upkeep, "_connect", fails)
+    with capture_logs() as logs:
+        async with asyncio.timeout(DEADLINE):
+            number = 0
+            while not any(line["event"] == "checkpoint_failed" for line in logs):
+                await commit(store, number)
+                number += 1
+                await _clock.sleep(0.005)
+    assert store.trouble is None
+    broken[0] = False
+    async with asyncio.timeout(DEADLINE):
+        while await pages(store) == 0:
+            await commit(store, number)
+            number += 1
+
+
+async def test_a_store_is_closed_in_the_midst_of_it_and_has_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.0)
+    url = f"sqlite:///{tmp_path}/dialerd.db"
+    migrate(url)
+    for life in range(5):
+        store = Store(url, _clock, Metrics())
+        await store.open()
+        await asyncio.gather(*(commit(store, 100 * life + number) for number in range(10)))
+        await (store.crash if life % 2 else store.close)()
+    with sqlite3.connect(tmp_path / "dialerd.db") as conn:
+        assert conn.execute("SELECT COUNT(*) FROM tenant_day").fetchone() == (50,)
+    assert not (tmp_path / "dialerd.db-wal").exists() or (tmp_path / "dialerd.db-wal").stat().st_size == 0
