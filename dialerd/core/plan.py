@@ -129,7 +129,11 @@ class _Round:
         if block is not None:
             self._stop_at(view, block)
             return False
-        refused: Reason | None = None
+        return self._by_some_trunk(lane)
+
+    def _by_some_trunk(self, lane: Lane) -> bool:
+        """Whether a lane that its own limits let through finds a trunk; if not, the reason is noted."""
+        view, refused = lane.view, None
         for route in self._routes(lane):
             if route.trunk is not None:
                 lane.go_by(route.trunk, probe=route.probe)
@@ -170,13 +174,16 @@ class _Round:
             self._ask(served)
             return
         for lane in tuple(self._lanes.values()):
-            probed = lane.probe and lane.trunk is not None and lane.trunk.id in self._probed
-            if lane is served or probed or lane.tenant is over or not spent.isdisjoint(lane.keys):
+            if lane is served or lane.tenant is over or not spent.isdisjoint(lane.own):
                 self._ask(lane)
+            elif not spent.isdisjoint(lane.keys) or (lane.probe and lane.trunk and lane.trunk.id in self._probed):
+                self._ask(lane, only_trunks=True)
 
-    def _ask(self, lane: Lane) -> None:
+    def _ask(self, lane: Lane, *, only_trunks: bool = False) -> None:
         self._marks.leave(lane)
-        if self._ready(lane):
+        if only_trunks:
+            self._full.pop(lane.view.campaign.id, None)
+        if self._by_some_trunk(lane) if only_trunks else self._ready(lane):
             self._marks.join(lane)
         else:
             del self._lanes[lane.view.campaign.id]
