@@ -12,6 +12,27 @@ RUNTIME := $(VENV)/runtime.stamp
 DEV := $(VENV)/dev.stamp
 LOCK := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --all-build-deps --allow-unsafe \
 	--strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links
+# Where things are installed. RUNNER is the python that the daemon runs with: the system's own, where it is new enough.
+DESTDIR ?=
+PREFIX ?= /opt/dialerd
+BINDIR ?= /usr/local/bin
+LIBDIR ?= /usr/local/lib
+SHAREDIR ?= /usr/local/share
+UNITDIR ?= $(LIBDIR)/systemd/system
+SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
+TMPFILESDIR ?= $(LIBDIR)/tmpfiles.d
+RUNNER ?= $(or $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print("/usr/bin/python3")' 2>/dev/null),$(PYTHON))
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+WHEEL := dist/dialerd-$(VERSION)-py3-none-any.whl
+PLACES = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BINDIR='$(BINDIR)' SHAREDIR='$(SHAREDIR)' UNITDIR='$(UNITDIR)' \
+	SYSUSERSDIR='$(SYSUSERSDIR)' TMPFILESDIR='$(TMPFILESDIR)' PURGE='$(PURGE)'
+PARTS = WHEEL='$(WHEEL)' LOCK=requirements.lock PIP=$(BIN)/python RUNNER='$(RUNNER)'
+# The time of the last commit, so that the same sources make the same files, byte by byte.
+ifndef SOURCE_DATE_EPOCH
+SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+endif
+export SOURCE_DATE_EPOCH
+
 FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation tests/docs
 
 # The stores of all tests but the lab's lie in memory where they can: they are flushed to disk a thousand times a second.
@@ -19,7 +40,8 @@ FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test test-freeswitch lab lab-down bench install-dev lock lint fast-tests audit
+.PHONY: help run demo check test test-freeswitch lab lab-down bench install-dev lock lint fast-tests audit \
+	install uninstall wheel deb test-deb
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,13 +68,16 @@ fast-tests: $(DEV)
 	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch"
+	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch and not deb"
 	@# Calls are mostly waited for: three labs beside each other take no more than the two cores have.
 	@$(BIN)/pytest -q -n 3 --dist worksteal -m lab
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch
 	@[ -n "$$FREESWITCH_ESL" ] || { echo "say where: FREESWITCH_ESL=host:port:password make test-freeswitch" >&2; exit 1; }
 	@$(BIN)/pytest -q -m freeswitch tests/contract
+
+test-deb: $(DEV) ## the package and make install on a Debian 12 of their own, in a container (as root)
+	@$(BIN)/pytest -q -m deb tests/packaging
 
 lab: $(RUNTIME) ## start a real Asterisk with far ends that behave by the dialled number; LAB_ASTERISK=16 the older one
 	@$(BIN)/python -m tests.lab up --version $(LAB_ASTERISK)
@@ -68,6 +93,23 @@ bench: $(DEV) ## measure against bare baselines and write bench/RESULTS.md; BENC
 	$(BIN)/python -m bench --json bench/results.json $(BENCH) || failed=1; \
 	$(BIN)/python -m bench --json bench/results.json --results bench/RESULTS.md || failed=1; \
 	exit $$failed
+
+install: wheel ## install for this machine (as root): /opt/dialerd, /etc/dialerd, unit, user; DESTDIR and PREFIX are heeded
+	@$(PLACES) $(PARTS) sh systemd/install.sh
+
+uninstall: ## take that back; PURGE=1 removes configuration and data too
+	@$(PLACES) sh systemd/uninstall.sh
+
+# Built from a copy of what belongs into it: nothing that lies about here, or lay there once, gets in.
+wheel: $(RUNTIME) ## build dist/dialerd-VERSION-py3-none-any.whl, the same for the same sources
+	@rm -rf build/wheel && mkdir -p build/wheel dist
+	@tar --exclude=__pycache__ --exclude='*.pyc' -cf - pyproject.toml README.md LICENSE dialerd | tar -C build/wheel --no-same-permissions -xf -
+	@chmod -R u=rwX,go=rX build/wheel
+	@$(PIP) wheel --no-deps --no-build-isolation --no-cache-dir --wheel-dir dist ./build/wheel
+	@echo $(WHEEL)
+
+deb: wheel ## build dist/dialerd_VERSION_ARCH.deb for the Debian that this is
+	@$(PARTS) VERSION='$(VERSION)' sh debian/build.sh
 
 install-dev: $(DEV) ## make .venv with everything that development needs
 

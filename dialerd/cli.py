@@ -38,9 +38,9 @@ _config_option = click.option(
 def main() -> None:
     """An outbound dialing daemon for Asterisk and FreeSWITCH, and its command line.
 
-    serve, check-config, migrate, doctor and keys create work on this machine, with --config. All others are clients of
-    the API, with --url and a key, or DIALER_URL and DIALER_KEY. (Not DIALERD_…: those variables override keys of the
-    daemon's configuration, and one that names none is an error.)
+    serve, check-config, migrate, doctor and keys create work on this machine, with --config. All others are
+    clients of the API, with --url and a key, or DIALER_URL and DIALER_KEY. (Not DIALERD_…: those variables override
+    keys of the daemon's configuration, and one that names none is an error.)
     """
 
 
@@ -108,7 +108,8 @@ def doctor(path: Path, as_json: bool) -> None:
 @main.command()
 @_config_option
 @click.option("--to", "target", metavar="URL", help="Copy the store to this empty PostgreSQL database instead.")
-def migrate(path: Path, target: str | None) -> None:
+@click.option("--existing", is_flag=True, help="Only a store that is there: where there is none, none is created.")
+def migrate(path: Path, target: str | None, existing: bool) -> None:
     """Create the store, or bring it to this version's schema. Stop the daemon first.
 
     With --to, a SQLite store is copied into an empty PostgreSQL database, and each row compared. All or nothing; the
@@ -126,6 +127,9 @@ def migrate(path: Path, target: str | None) -> None:
     from dialerd.store.migrate import is_new
     from dialerd.store.migrate import migrate as migrate_store
 
+    if existing and is_new(config.store.url):
+        click.echo("there is no store yet")
+        return
     try:
         if is_new(config.store.url):
             revision = migrate_store(config.store.url)

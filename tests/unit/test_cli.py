@@ -18,39 +18,18 @@ from dialerd.clock import SystemClock
 from dialerd.store import keys
 from dialerd.store.db import Store
 from dialerd.telemetry.metrics import Metrics
+from tests.support import configuration
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 
-CONFIG = """
-[server]
-listen = "127.0.0.1:0"
-[store]
-url = "sqlite:///{folder}/dialerd.db"
-[pbx.sim]
-driver = "simulated"
-max_calls_per_second = 5
-max_channels = 5
-[trunk.one]
-pbx = "sim"
-dial = "PJSIP/{{number}}@one"
-max_calls_per_second = 5
-max_channels = 5
-[tenant.default]
-max_calls_per_second = 5
-max_concurrent_calls = 5
-trunks = ["one"]
-"""
-
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration with a store of its own."""
-    path = tmp_path / "dialerd.toml"
-    path.write_text(CONFIG.format(folder=tmp_path))
-    return path
+    return configuration.write(tmp_path)
 
 
 def run(*arguments: str | Path) -> Result:

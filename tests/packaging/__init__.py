@@ -1,0 +1,1 @@
+"""What administrators install: the wheel, `make install`, and the Debian package."""
