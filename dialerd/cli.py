@@ -14,6 +14,7 @@ import click
 from dialerd import __version__
 from dialerd.client import campaigns, contacts, lists, results, tail, top
 from dialerd.client.commands import api_options, run_command
+from dialerd.forecast import command as forecast
 
 if TYPE_CHECKING:
     from dialerd.config import Config, Problem
@@ -38,7 +39,7 @@ _config_option = click.option(
 def main() -> None:
     """An outbound dialing daemon for Asterisk and FreeSWITCH, and its command line.
 
-    serve, check-config, migrate, doctor and keys create work on this machine, with --config. All others are
+    serve, check-config, migrate, doctor, simulate and keys create work on this machine, with --config. All others are
     clients of the API, with --url and a key, or DIALER_URL and DIALER_KEY. (Not DIALERD_…: those variables override
     keys of the daemon's configuration, and one that names none is an error.)
     """
@@ -248,6 +249,9 @@ def _load(path: Path) -> Config:
         for problem in error.problems:
             click.echo(_shown(problem), err=True)
         sys.exit(_BAD_CONFIG)
+
+
+forecast.add(main, _config_option, _load)
 
 
 def _configure_logs(config: Config) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import itertools
+import math
 import os
 import random  # noqa: TID251 - this is the one place
 import secrets  # noqa: TID251
@@ -249,6 +252,84 @@ class VirtualClock:
 
     def uuid(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+    def token(self, nbytes: int = 32) -> str:
+        return self._random.randbytes(nbytes).hex()
+
+    def chance(self) -> float:
+        return self._random.random()
+
+
+class _StepTimer:
+    """A timer of a :class:`StepClock`."""
+
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], object]) -> None:
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class StepClock:
+    """A seeded clock without an event loop: whoever holds it lets time jump from one timer to the next.
+
+    For what never waits but by timers. It is many times as fast as :class:`VirtualClock`, and has no tasks.
+    """
+
+    def __init__(self, seed: int, start: datetime) -> None:
+        self._start = start
+        self._mono = 0.0
+        self._timers: list[tuple[float, int, _StepTimer]] = []
+        self._order = itertools.count()
+        self._ids = itertools.count(1)
+        self._random = random.Random(seed)  # nosec B311 # noqa: S311
+
+    def step(self, until: float = math.inf) -> bool:
+        """Jump to the next timer and run all that are due there; False where there is none up to that moment."""
+        timers = self._timers
+        while timers and timers[0][2].callback is None:
+            heapq.heappop(timers)
+        if not timers or timers[0][0] > until:
+            return False
+        self._mono = max(self._mono, timers[0][0])
+        while timers and timers[0][0] <= self._mono:
+            _, _, timer = heapq.heappop(timers)
+            if timer.callback is not None:
+                timer.callback()
+        return True
+
+    def now(self) -> Moment:
+        return Moment(self.wall(), self._mono)
+
+    def wall(self) -> datetime:
+        return self._start + timedelta(seconds=self._mono)
+
+    def mono(self) -> float:
+        return self._mono
+
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the protocol's
+        raise RuntimeError("a StepClock has no event loop to wait in")
+
+    def call_at(self, mono: float, callback: Callable[[], object]) -> Timer:
+        timer = _StepTimer(callback)
+        heapq.heappush(self._timers, (mono, next(self._order), timer))
+        return timer
+
+    def hold(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def number(self) -> int:
+        return next(self._ids)
+
+    def numbers(self, count: int) -> range:
+        first = next(self._ids)
+        self._ids = itertools.count(first + count)
+        return range(first, first + count)
+
+    def uuid(self) -> str:
+        return f"{next(self._ids):032x}"
 
     def token(self, nbytes: int = 32) -> str:
         return self._random.randbytes(nbytes).hex()

@@ -152,6 +152,13 @@ class NewCampaignRequest:
         return setting if setting in self.flat else f"settings.{setting}"
 
 
+def settings_from_values(values: Mapping[str, str], defaults: Mapping[str, Any]) -> CampaignSettings:
+    """Settings that were written as the values of a form, over defaults. Raises Rejected, with each wrong one."""
+    if unknown := values.keys() - CampaignSettings.model_fields:
+        raise unfit([FieldError(name, "is not a setting of a campaign") for name in sorted(unknown)])
+    return _from_form(Form(values={"name": "-", **values})).settings_over(defaults)
+
+
 class CampaignBody:
     """Reads both forms of a new campaign."""
 

@@ -21,7 +21,6 @@ from dialerd.core.model import Call, CallStatus, Contact, ContactStatus, HungUpB
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.retry import settle
 from dialerd.core.settings import CampaignSettings
-from dialerd.dispatch.journal import Journal
 from dialerd.pbx.driver import (
     Answered,
     CallEvent,
@@ -90,6 +89,13 @@ class LiveCall:
         self.timers.clear()
 
 
+class Steps(Protocol):
+    """Who keeps what the PBX told of the calls: the journal."""
+
+    def step(self, step: CallStep) -> None:
+        """Take a step of a call. Never waits and never fails."""
+
+
 class TrunkWatch(Protocol):
     """Who learns from the calls how well their trunks are."""
 
@@ -108,7 +114,7 @@ class Calls:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: Steps,
         clock: Clock,
         metrics: Metrics,
         *,

@@ -101,39 +101,12 @@ class Sender:
         """Take the slots and the rates of planned calls, so that the next plan counts them, and send them."""
         sending = []
         for each in planned:
-            live = self._live(each, at)
+            live = live_call(each, self._clock.uuid(), at, self.setup_seconds)
             self._placed[live.call.tenant] += 1
             self._book.take(live.call.id, each.keys)
             self._book.reserve(each.keys, each.send_at)
             sending.append(_Sending(live, each))
         self._tasks.spawn(self._launch(sending))
-
-    def _live(self, planned: PlannedCall, at: datetime) -> LiveCall:
-        contact = replace(
-            planned.contact,
-            status=ContactStatus.ORIGINATED,
-            attempts=planned.contact.attempts + 1,
-            next_attempt_at=None,
-            updated_at=at,
-        )
-        call = Call(
-            id=self._clock.uuid(),
-            tenant=planned.tenant.id,
-            campaign_id=planned.campaign.id,
-            contact_id=contact.id,
-            attempt=contact.attempts,
-            pbx=planned.trunk.pbx,
-            trunk=planned.trunk.id,
-            agent_id=planned.agent.id,
-            caller_id=planned.caller_id,
-            phone_number=contact.phone_number,
-            status=CallStatus.ORIGINATED,
-            originated_at=at,
-        )
-        settings = planned.campaign.settings
-        setup = settings.answer_timeout + self.setup_seconds
-        queue = planned.agent.kind is AgentKind.QUEUE
-        return LiveCall(call, contact, settings, setup, hands_over=queue, probe=planned.probe)
 
     async def _launch(self, sending: Sequence[_Sending]) -> None:
         """Commit calls to the journal; only then does each go its way to the wire."""
@@ -174,7 +147,7 @@ class Sender:
         self._book.sent(planned.keys, now)
         self._metrics.dispatch_delay.observe(max(0.0, now - planned.send_at))
         self._calls.sent(live)
-        answer = await self._drivers[live.call.pbx].originate(_order(planned, live))
+        answer = await self._drivers[live.call.pbx].originate(order_of(planned, live))
         self._receipt(live, answer)
 
     def _receipt(self, live: LiveCall, answer: Accepted | Refused | InDoubt) -> None:
@@ -203,6 +176,35 @@ class Sender:
                     self._calls.refuse(live, verdict, reason)
 
 
+def live_call(planned: PlannedCall, call_id: str, at: datetime, setup_seconds: float) -> LiveCall:
+    """A planned call as it is followed, with its contact as the call leaves it behind."""
+    contact = replace(
+        planned.contact,
+        status=ContactStatus.ORIGINATED,
+        attempts=planned.contact.attempts + 1,
+        next_attempt_at=None,
+        updated_at=at,
+    )
+    call = Call(
+        id=call_id,
+        tenant=planned.tenant.id,
+        campaign_id=planned.campaign.id,
+        contact_id=contact.id,
+        attempt=contact.attempts,
+        pbx=planned.trunk.pbx,
+        trunk=planned.trunk.id,
+        agent_id=planned.agent.id,
+        caller_id=planned.caller_id,
+        phone_number=contact.phone_number,
+        status=CallStatus.ORIGINATED,
+        originated_at=at,
+    )
+    settings = planned.campaign.settings
+    setup = settings.answer_timeout + setup_seconds
+    queue = planned.agent.kind is AgentKind.QUEUE
+    return LiveCall(call, contact, settings, setup, hands_over=queue, probe=planned.probe)
+
+
 def _originating(sending: _Sending) -> Originating:
     call, contact = sending.live.call, sending.live.contact
     event = EventDraft(
@@ -219,7 +221,8 @@ def _originating(sending: _Sending) -> Originating:
     return Originating(call, contact, event, number_rules(sending.planned.tenant, settings, zones))
 
 
-def _order(planned: PlannedCall, live: LiveCall) -> Originate:
+def order_of(planned: PlannedCall, live: LiveCall) -> Originate:
+    """What the PBX is told of a call."""
     return Originate(
         call_id=live.call.id,
         dial=format_dial(planned.trunk.dial, live.call.phone_number),

@@ -245,7 +245,10 @@ def number_in(dial: str) -> str:
 def trunk_in(dial: str) -> str:
     """Write a dial string with ``{number}`` in the number's place: the same for all calls through one trunk."""
     number = number_in(dial)
-    return re.sub(rf"\+?{number}", "{number}", dial, count=1) if number else dial
+    if not number:
+        return dial
+    before, _, after = dial.partition(number)
+    return f"{before.removesuffix('+')}{{number}}{after}"
 
 
 def has_contact(dial: str) -> bool:
