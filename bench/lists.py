@@ -26,6 +26,7 @@ from dialerd.store.tx import Tx
 
 _clock = SystemClock()
 _TIMES = 15
+_ROWS = 1_000_000
 _FILTERS = (
     *(Filter(), Filter(status=ContactStatus.PENDING), Filter(status=ContactStatus.COMPLETED)),
     *(Filter(outcome=Outcome.BUSY), Filter(ContactStatus.PENDING, Outcome.BUSY)),
@@ -34,11 +35,14 @@ _PLACES = ("first page", "last page", "page by cursor", "page in the middle by o
 
 
 async def run(bench: Bench) -> Found:
-    """Pages of a long list, and what its stop and its deletion do to everybody else."""
-    rows = bench.pick(1_000_000, 2000)
-    for figure in await pages(bench.folder, rows):
+    """Pages of a long list, and searches in it."""
+    for figure in await pages(bench.folder, bench.pick(_ROWS, 2000)):
         yield figure
-    for figure in await stop_and_delete(bench.folder, rows):
+
+
+async def run_clearing(bench: Bench) -> Found:
+    """What the stop and the deletion of a long list do to everybody else."""
+    for figure in await stop_and_delete(bench.folder, bench.pick(_ROWS, 2000)):
         yield figure
 
 
@@ -141,14 +145,16 @@ async def stop_and_delete(folder: Path, rows: int) -> list[Figure]:
             beside: list[float] = []
             dialing = asyncio.create_task(_small_commits(store, beside))
             begun = _clock.mono()
-            await work()
+            try:
+                await work()
+            finally:
+                dialing.cancel()
+                await asyncio.gather(dialing, return_exceptions=True)
             seconds = _clock.mono() - begun
-            dialing.cancel()
-            await asyncio.gather(dialing, return_exceptions=True)
             median, p99 = (share(store.held, part) * 1000 for part in (0.5, 0.99))
             figures += [
                 Figure(
-                    f"lists.{name}",
+                    f"clearing.{name}",
                     f"{name} of {rows:,} contacts: the longest that a step holds the writer",
                     max(store.held) * 1000,
                     "ms",
@@ -156,7 +162,7 @@ async def stop_and_delete(folder: Path, rows: int) -> list[Figure]:
                     made_of=f"median {median:.3g}, p99 {p99:.3g} ms of {len(store.held):,} steps in {seconds:.3g} s",
                 ),
                 Figure(
-                    f"lists.{name}.beside",
+                    f"clearing.{name}.beside",
                     f"a commit of one row beside that {name}, p99",
                     share(beside, 0.99) * 1000,
                     "ms",
