@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,12 +132,15 @@ async def test_a_campaign_comes_through_a_storm(lab: Lab, tmp_path: Path, stock:
             contacts = await home.api.contacts(campaign_id)
             check_told(follower.told, contacts)
         calls = await home.api.calls(campaign_id)
-        starts = [seconds(line["timestamp"]) for line in home.daemon.log if line.get("event") == "ready"]
+        starts = _moments(home, "ready")
+        sends = _moments(home, "call_sent")
     assert {contact["status"] for contact in contacts} <= {"completed", "failed"}
     check_one_at_a_time(calls)
     ledger = _ledger(lab, rows)
+    print(_figures(lab, name, count, calls, ledger, sends, starts[1:]))
     _check_attempts(calls, ledger)
     assert ledger.most_up_at_once() <= SLOTS
+    assert shortest(sends, RATE) >= 1.0, "the daemon's own sends"
     assert ledger.shortest_gap(RATE) >= 1.0
     if name == "killed":
         _check_returns(starts[1:], ledger)
@@ -156,11 +161,55 @@ def _check_attempts(calls: Sequence[Json], ledger: Ledger) -> None:
             assert call["status"] != "not_sent", (call, seen[call["id"]])
 
 
-def _check_returns(starts: Sequence[float], ledger: Ledger) -> None:
-    """After each start that still found work, the next call reached the far end in time."""
+def _moments(home: House, event: str) -> list[float]:
+    """When the daemon, in all its lives, logged an event."""
+    return [seconds(line["timestamp"]) for line in home.daemon.log if line.get("event") == event]
+
+
+def shortest(moments: Sequence[float], n: int) -> float:
+    """The least time, in seconds, between a moment and the n-th after it."""
+    return min((late - early for early, late in zip(moments, moments[n:], strict=False)), default=math.inf)
+
+
+def _figures(
+    lab: Lab,
+    name: str,
+    contacts: int,
+    calls: Sequence[Json],
+    ledger: Ledger,
+    sends: Sequence[float],
+    starts: Sequence[float],
+) -> str:
+    """A line for docs/storms.md."""
+    outcomes = Counter(call["outcome"] for call in calls if call["status"] != "not_sent")
+    back = [seconds for _, seconds in _returns(starts, ledger)]
+    told = {
+        "storm": name,
+        "asterisk": lab.version,
+        "contacts": contacts,
+        "attempts": len(calls),
+        "not sent": sum(call["status"] == "not_sent" for call in calls),
+        "at the far end": len(ledger),
+        "outcomes": dict(outcomes),
+        "most at once": ledger.most_up_at_once(),
+        f"send to {RATE}th after it (s)": f"{shortest(sends, RATE):.3f} sent, {ledger.shortest_gap(RATE):.3f} received",
+        "back after a start (s)": f"{max(back):.2f}" if back else "-",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+    return ", ".join(f"{key}: {value}" for key, value in told.items())
+
+
+def _returns(starts: Sequence[float], ledger: Ledger) -> Iterator[tuple[int, float]]:
+    """How long after each start that still found work the next call reached the far end (seconds)."""
     invited = [call.invited_at for call in ledger]
     for index, start in enumerate(starts):
         until = starts[index + 1] if index + 1 < len(starts) else math.inf
         following = [moment for moment in invited if start <= moment < until]
         if following:
-            assert following[0] - start <= BACK_SECONDS, f"start {index} dialled after {following[0] - start:.2f} s"
+            yield index, following[0] - start
+
+
+def _check_returns(starts: Sequence[float], ledger: Ledger) -> None:
+    """After each start that still found work, the next call reached the far end in time."""
+    for index, back in _returns(starts, ledger):
+        assert back <= BACK_SECONDS, f"start {index} dialled after {back:.2f} s"
