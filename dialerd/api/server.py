@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 
 import structlog
@@ -36,6 +37,12 @@ log = structlog.get_logger(__name__)
 _START_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 10.0  # how long the rest of a refused body is read, so that its sender gets to see the answer
+CONNECTIONS = 12_000
+"""Open at once; each costs some 10 kB. Whoever comes beyond is turned away, and the open ones are served on."""
+_OTHER_FILES = 512
+"""Descriptors that are never given to clients: the PBXs, the store and the daemon itself need theirs."""
+_FEWEST = 64
+_BACKLOG = 1024
 _HEADER_BYTES = 8190
 _HEADERS = 64
 
@@ -84,9 +91,16 @@ def build_app(api: Api) -> web.Application:
 class ApiServer:
     """Serves an application."""
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, connections: int = CONNECTIONS) -> None:
+        """``connections``: how many may be open at once, as far as the process may open files for them."""
         self._app = app
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        room = connections if files == resource.RLIM_INFINITY else max(_FEWEST, files - _OTHER_FILES)
+        self._most = min(connections, room)
+        self.turned_away = 0
+        """Connections that were closed at once, because too many were open."""
         self.port = 0
         """The port that is listened on, once started."""
 
@@ -102,10 +116,11 @@ class ApiServer:
             max_field_size=_HEADER_BYTES,
             max_headers=_HEADERS,
         )
+        loop = asyncio.get_running_loop()
         async with asyncio.timeout(_START_SECONDS):
             await self._runner.setup()
-            await web.TCPSite(self._runner, host, port, ssl_context=tls).start()
-        self.port = self._runner.addresses[0][1]
+            self._listening = await loop.create_server(self._protocol, host, port, ssl=tls, backlog=_BACKLOG)
+        self.port = self._listening.sockets[0].getsockname()[1]
         log.info("api_listening", host=host, port=self.port, tls=tls is not None)
 
     async def stop(self, grace: float) -> None:
@@ -113,10 +128,28 @@ class ApiServer:
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
-        for site in runner.sites:
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
         await runner.shutdown()
         if runner.server is not None:
             runner.server.pre_shutdown()
             await runner.server.shutdown(grace)
         await runner.cleanup()
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What serves a new connection."""
+        server = self._runner.server if self._runner is not None else None
+        if server is None or len(server.connections) >= self._most:
+            if self.turned_away % 1000 == 0:
+                log.warning("connections_turned_away", most=self._most)
+            self.turned_away += 1
+            return _TurnedAway()
+        return server()
+
+
+class _TurnedAway(asyncio.Protocol):
+    """A connection that is one too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()

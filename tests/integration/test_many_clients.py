@@ -1,0 +1,99 @@
+"""Ten thousand clients that misbehave: the daemon's memory has a bound, and its dialing does not notice them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+
+from dialerd.clock import SystemClock
+from tests.integration.client import Api
+from tests.integration.daemon import Stock
+from tests.integration.simulated import dialing, simulated
+from tests.support.crowd import MIXTURE
+from tests.support.effort import STORM
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+CROWD = sum(MIXTURE.values())
+RATE = 20
+SECONDS = 15.0
+"""How long the dialing is watched, without the crowd and among it."""
+BYTES_EACH = 40_000
+"""Memory that a connection may cost the daemon, what waits for a reader that does not read included."""
+KEPT = 0.97 if STORM == 1.0 else 0.5
+"""The share of the rate that dialing keeps at least. `make test` runs three tests at once on what processors there are,
+and one that finds none free is late with its calls whoever is connected; so the strict figure is asked of a run
+alone."""
+PROCESSOR = 0.15
+"""The share of a processor that the crowd may cost the daemon, whatever else runs."""
+GUARD = 0.06
+_clock = SystemClock()
+
+
+async def _placed(api: Api) -> float:
+    """Calls that the PBX has accepted so far."""
+    async with api.session.get(f"{api.daemon.url}/metrics") as answer:
+        text = await answer.text()
+    found = re.findall(r'^dialerd_originates_total\{.*"accepted".*\} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+async def _rate(api: Api) -> tuple[float, float]:
+    """Calls per second, over a while, and the share of a processor that the daemon took for them."""
+    begun, before, worked = _clock.mono(), await _placed(api), _processor_seconds(api.daemon.pid)
+    await _clock.sleep(SECONDS)
+    seconds = _clock.mono() - begun
+    return (await _placed(api) - before) / seconds, (_processor_seconds(api.daemon.pid) - worked) / seconds
+
+
+def _processor_seconds(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _memory(process: int) -> int:
+    """Resident bytes of a process."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(re.findall(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+
+
+async def test_ten_thousand_clients_cost_bounded_memory_and_no_calls(tmp_path: Path, stock: Stock) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert hard > CROWD + 1000, f"the hard limit of open files is {hard}: ulimit -Hn"
+    lawful = RATE / (1 + GUARD)
+    async with simulated(tmp_path, stock, rate=RATE) as (daemon, api):
+        campaign_id = await dialing(api, 300 * RATE)
+        await _clock.sleep(3)
+        (alone, work_alone), before = await _rate(api), _memory(daemon.pid)
+        crowd = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.support.crowd", str(daemon.port), daemon.key, campaign_id),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=ROOT,
+        )
+        try:
+            assert crowd.stdout is not None
+            async with asyncio.timeout(120):
+                told = await crowd.stdout.readline()
+            assert told.split() == [b"up", str(CROWD).encode()]
+            (among, work_among), after = await _rate(api), _memory(daemon.pid)
+        finally:
+            crowd.kill()
+            await crowd.wait()
+        print(
+            f"{alone:.2f} calls/s at {work_alone:.0%} of a processor alone, {among:.2f} at {work_among:.0%} among"
+            f" {CROWD} clients; {(after - before) / CROWD:.0f} bytes for each"
+        )
+        assert alone >= KEPT * lawful
+        assert among >= KEPT * lawful
+        assert among <= RATE
+        assert work_among <= work_alone + PROCESSOR
+        assert after - before <= BYTES_EACH * CROWD
+        assert await daemon.stop() == 0
