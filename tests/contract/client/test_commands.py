@@ -228,3 +228,17 @@ async def test_top_shows_a_system_key_all_trunks_and_tenants(terminal: Terminal)
     told = json.loads(await terminal.says("top", "--once", "--json", key="system"))
     assert told["campaigns"] is None
     assert {each["id"] for each in told["tenants"]["data"]} >= {"one", "two"}
+
+
+async def test_trunks_are_listed_paused_and_resumed(terminal: Terminal) -> None:
+    (trunk, *_) = [each["id"] for each in (await terminal.json("trunks", "list"))["data"]]
+    listed = await terminal.says("trunks", "list")
+    assert listed.splitlines()[0].split() == ["TRUNK", "PBX", "STATE", "CHANNELS", "CALLS/S", "ANSWERED", "WHY"]
+    refused = await terminal.run("trunks", "pause", trunk, key="admin")
+    assert refused.exit_code == 1
+    paused = await terminal.says("trunks", "pause", trunk, "--reason", "the carrier's maintenance", key="system")
+    assert paused == f"trunk {trunk} is paused: the carrier's maintenance\n"
+    assert "the carrier's maintenance" in await terminal.says("trunks", "list")
+    assert (await terminal.says("trunks", "resume", trunk, key="system")).startswith(f"trunk {trunk} is ")
+    unknown = await terminal.run("trunks", "pause", "nowhere", key="system")
+    assert (unknown.exit_code, "trunk_not_found" in unknown.stderr) == (1, True)
