@@ -4,6 +4,8 @@ PYTHON ?= python3
 CONFIG ?= config/examples/demo.toml
 PBX ?= simulated
 LAB_ASTERISK ?= 22
+SOAK_CALLS ?= 1000000
+SOAK_DAYS ?= 14
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -40,7 +42,7 @@ FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test test-freeswitch lab lab-down bench install-dev lock lint fast-tests audit \
+.PHONY: help run demo check test soak test-freeswitch lab lab-down bench install-dev lock lint fast-tests audit \
 	install uninstall wheel deb test-deb
 
 help: ## list the targets
@@ -71,6 +73,11 @@ test: lint ## static checks, then all tests, those with both versions of a real 
 	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch and not deb"
 	@# Calls are mostly waited for: three labs beside each other take no more than the two cores have.
 	@$(BIN)/pytest -q -n 3 --dist worksteal -m lab
+
+soak: $(DEV) ## SOAK_CALLS calls in SOAK_DAYS simulated days with flat memory, 300 storms, and the whole storms on the real Asterisk
+	@TMPDIR=$(FAST_TMP) $(BIN)/python -m tests.simulation.soak $(SOAK_CALLS) $(SOAK_DAYS)
+	@TMPDIR=$(FAST_TMP) TEST_EFFORT=soak $(BIN)/pytest -q -n 2 tests/simulation/test_seeds.py
+	@TEST_EFFORT=soak $(BIN)/pytest -m lab tests/integration/test_storms.py
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch
 	@[ -n "$$FREESWITCH_ESL" ] || { echo "say where: FREESWITCH_ESL=host:port:password make test-freeswitch" >&2; exit 1; }

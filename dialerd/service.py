@@ -114,7 +114,7 @@ class Daemon:
             callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
             explanations=Explanations(self.dispatcher, clock),
             forecasts=Forecasts(self.dispatcher, clock),
-            exclusions=Exclusions(self.store, clock, self._intake_options),
+            exclusions=Exclusions(self.store, clock, self._intake_options, self.dispatcher.listed.changed),
             feed=self.feed,
             tenants=self._tenants,
             trunks=self.dispatcher.trunks,
@@ -165,6 +165,7 @@ class Daemon:
             waiting = await campaigns.of_status(conn, CampaignStatus.PAUSED, CampaignStatus.DRAFT)
             known = {agent.id: agent for agent in await agents.everyone(conn)}
             unended = await calls.live(conn)
+            first = not await calls.any_placed(conn)
             theirs = await contacts.get_many(conn, [call.contact_id for call in unended])
             today = await steps.calls_of_day(conn, self._clock.wall())
             stored_tenants = await stored.everyone(conn)
@@ -190,9 +191,9 @@ class Daemon:
         self._tenants.load(stored_tenants)
         self.dispatcher.trunks.load(paused.values())
         self.dispatcher.count_day(today)
-        self.dispatcher.resume_calls(lives)
         self.control.load(active, waiting, known)
         self.dispatcher.recall_sends(lately)
+        self.dispatcher.resume_calls(lives, first=first)
         if lives:
             log.info("calls_to_recover", calls=len(lives))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from dialerd.core.model import Contact, Tenant
 from dialerd.core.permit import Refusal, day_refusal, number_rules, period_refusal, prefix_refusal
 from dialerd.core.settings import CampaignSettings
-from dialerd.core.windows import WindowMemo
+from dialerd.core.windows import WindowMemo, lifetime
 from dialerd.core.zones import callee_zones
 
 
@@ -20,6 +20,25 @@ def unruled(tenant: Tenant, settings: CampaignSettings) -> bool:
         and settings.max_attempts_per_day is None
         and tenant.max_calls_per_number is None
     )
+
+
+def closed_hours(
+    tenant: Tenant, settings: CampaignSettings, contact: Contact, windows: WindowMemo, now: datetime
+) -> str | None:
+    """Why a contact must not be called at this moment, whatever its call was planned for; None: it may be.
+
+    The campaign's hours and the contact's own, and what the tenant may dial at all.
+    """
+    by_number = settings.contact_timezone == "number"
+    own = lifetime(settings, now) if by_number else windows.window(settings, (settings.zone(),), now)
+    if not own.open:
+        return own.detail
+    for rule, refusal in contact_refusals(tenant, settings, contact, windows, now):
+        if refusal is not None:
+            return refusal.detail
+        if rule == "allowed_prefixes":
+            break  # how often its number was dialled was asked in the call's own commit
+    return None
 
 
 def contact_refusals(

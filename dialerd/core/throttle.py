@@ -42,11 +42,26 @@ class Key(NamedTuple):
     name: str | int
 
 
+class Arrival:
+    """By when an order has reached the far end for sure, if ever; ``inf`` while nobody knows."""
+
+    __slots__ = ("by",)
+
+    def __init__(self, by: float = math.inf) -> None:
+        self.by = by
+
+
+_BEFORE_OUR_TIME = Arrival(-math.inf)
+"""Stands for what a process before this one may have sent."""
+
+
 class Rate:
     """A limit on calls per second. Calls are spread evenly, never bunched.
 
     With ``k`` the whole calls per second (at least one), sends ``n`` and ``n + k`` lie at least ``k / per_second`` and
-    the guard apart: the far end, whose second starts when it likes and whose network jitters, never counts more.
+    the guard apart: the far end, whose second starts when it likes and whose network jitters, never counts more. An
+    order that a network holds back is still to come: send ``n + k`` also waits until ``n`` has arrived for sure, and
+    then for as long again.
     """
 
     __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent")
@@ -54,7 +69,7 @@ class Rate:
     def __init__(self, per_second: float, guard_seconds: float) -> None:
         self._guard = guard_seconds
         self._next = self._planned = -math.inf
-        self._sent: deque[float] = deque()
+        self._sent: deque[tuple[float, Arrival | None]] = deque()
         self.limit(per_second)
 
     @property
@@ -94,12 +109,19 @@ class Rate:
         self._next = self._planned + self.spacing
 
     def lawful(self) -> float:
-        """The earliest moment at which a call may really be sent, whatever was planned."""
-        return self._sent[0] + self._span if len(self._sent) == self._whole else -math.inf
+        """The earliest moment at which a call may really be sent, whatever was planned; ``inf``: nobody knows yet."""
+        if len(self._sent) < self._whole:
+            return -math.inf
+        at, arrival = self._sent[0]
+        return at + self._span if arrival is None else max(at + self._span, arrival.by + self._whole / self._per_second)
 
-    def sent(self, at: float) -> None:
-        """Note that a call was sent."""
-        self._sent.append(at)
+    def sent(self, at: float, arrival: Arrival | None = None) -> None:
+        """Note that a call was sent; ``arrival``: who will know by when it arrived (None: at once)."""
+        self._sent.append((at, arrival))
+
+    def spend(self, at: float) -> None:
+        """Take it that as much as is allowed was sent at a moment, by a process before this one."""
+        self._sent.extend([(at, _BEFORE_OUR_TIME)] * self._whole)
 
     @property
     def memory(self) -> float:
@@ -108,7 +130,8 @@ class Rate:
 
     def measured(self, now: float) -> float:
         """Calls per second that were sent lately: over the second, or more, within which the limit counts."""
-        return sum(1 for at in self._sent if now - at < self._span) / self._span
+        lately = (at for at, arrival in self._sent if arrival is not _BEFORE_OUR_TIME)
+        return sum(1 for at in lately if now - at < self._span) / self._span
 
 
 @dataclass(slots=True)
@@ -134,23 +157,41 @@ class Book:
     def __init__(self) -> None:
         self._capacity: dict[Key, Capacity] = {}
         self._calls: dict[str, tuple[Key, ...]] = {}
+        self._leaving: set[Key] = set()
+        """Holders that nobody uses, and whose rate still remembers what was sent."""
+        self._since: float | None = None
+
+    def unknown_before(self, moment: float) -> None:
+        """What a process before this one sent is not known: every rate begins as if it were spent at this moment."""
+        self._since = moment
+        for capacity in self._capacity.values():
+            if capacity.rate is not None:
+                capacity.rate.spend(moment)
 
     def set(self, key: Key, slots: int | None, per_second: float | None, guard_seconds: float) -> None:
         """Set a holder's limits; calls that exceed a lowered one live on and count."""
         capacity = self._capacity.setdefault(key, Capacity())
         capacity.slots = slots
+        self._leaving.discard(key)
         if per_second is None:
             capacity.rate = None
         elif capacity.rate is None:
             capacity.rate = Rate(per_second, guard_seconds)
+            if self._since is not None:
+                capacity.rate.spend(self._since)
         else:
             capacity.rate.limit(per_second)
 
-    def drop(self, key: Key) -> None:
-        """Forget a holder that nobody uses."""
+    def drop(self, key: Key, now: float = math.inf) -> None:
+        """Forget a holder that nobody uses: at once, or with a later one while its rate remembers what was sent."""
         capacity = self._capacity.get(key)
         if capacity is not None and capacity.used == 0:
-            del self._capacity[key]
+            self._leaving.add(key)
+        for each in tuple(self._leaving):
+            held = self._capacity[each]
+            if held.used == 0 and (held.rate is None or held.rate.lawful() <= now):
+                del self._capacity[each]
+                self._leaving.discard(each)
 
     def get(self, key: Key) -> Capacity:
         """A holder's limits; without any where none were set."""
@@ -179,13 +220,13 @@ class Book:
         return freed
 
     def lawful(self, keys: Iterable[Key]) -> float:
-        """The earliest moment at which a call of these holders may really be sent."""
+        """The earliest moment at which a call of these holders may really be sent; ``inf``: nobody knows yet."""
         return max((rate.lawful() for rate in self._rates(keys)), default=-math.inf)
 
-    def sent(self, keys: Iterable[Key], at: float) -> None:
-        """Note that a call of these holders was sent."""
+    def sent(self, keys: Iterable[Key], at: float, arrival: Arrival | None = None) -> None:
+        """Note that a call of these holders was sent; ``arrival``: who will know by when it arrived (None: at once)."""
         for rate in self._rates(keys):
-            rate.sent(at)
+            rate.sent(at, arrival)
 
     def reserve(self, keys: Iterable[Key], at: float) -> None:
         """Plan a call of these holders for a moment."""

@@ -80,7 +80,16 @@ class LiveCall:
     """It tries a suspended trunk."""
     place_refused: str | None = None
     """What the PBX said that hung it up because it does not know where the answered call should go."""
+    arrived: Callable[[], None] | None = None
+    """Hears of the first sign of the call: its order is not under way any more."""
     timers: list[Timer] = field(default_factory=list)
+
+    def heard(self, now: float) -> None:
+        """The PBX told of it, at this moment (monotonic)."""
+        self.heard_at = now
+        if self.arrived is not None:
+            self.arrived()
+            self.arrived = None
 
     def disarm(self) -> None:
         """Take back whatever was to happen to this call."""
@@ -194,7 +203,7 @@ class Calls:
             # Late news of a settled call, or a channel of somebody else's.
             self._metrics.pbx_events_unknown.labels(pbx).inc()
             return
-        live.heard_at = self._clock.mono()
+        live.heard(self._clock.mono())
         match event:
             case Dialling():
                 pass
@@ -212,7 +221,7 @@ class Calls:
         live = self._live.get(channel.call_id)
         if live is None:
             return
-        live.heard_at = self._clock.mono()
+        live.heard(self._clock.mono())
         if channel.state is ChannelState.UP and live.goal is Goal.ANSWER_TIMEOUT and not live.asked:
             # It was answered while nobody heard of it, and before anybody could give it up.
             live.goal = None

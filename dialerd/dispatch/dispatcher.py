@@ -6,25 +6,29 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from dialerd.clock import Clock
+from dialerd.core.contact_rules import closed_hours
 from dialerd.core.fairness import charge
 from dialerd.core.forecast import Pace
-from dialerd.core.model import Agent, Call, Campaign, ContactStatus, Pbx, Tenant, Trunk
+from dialerd.core.model import Agent, Call, CallStatus, Campaign, ContactStatus, Pbx, Tenant, Trunk
 from dialerd.core.permit import number_rules
 from dialerd.core.plan import opening, plan
 from dialerd.core.rules import HORIZON, explain
-from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, Snapshot
-from dialerd.core.throttle import Capacity, Key, Level, Rate, Shares
+from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, PlannedCall, Snapshot
+from dialerd.core.throttle import Arrival, Capacity, Key, Level, Rate, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
 from dialerd.dispatch.deferrals import Deferrals
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Configured, LimitBook, Limits, keys_of
+from dialerd.dispatch.listed import ListWatch
 from dialerd.dispatch.put_back import PutBacks
+from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.recoveries import Recoveries
 from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
@@ -114,7 +118,8 @@ class Dispatcher:
             hang_up=self._hang_up,
             on_overdue=self._overdue,
         )
-        self._recoveries = Recoveries(self.calls, clock, metrics, self.wake)
+        self._receipts = Receipts(clock)
+        self._recoveries = Recoveries(self.calls, clock, metrics, self._receipts, self.wake)
         for name, driver in drivers.items():
             self._recoveries.add(name, driver)
         self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
@@ -124,6 +129,7 @@ class Dispatcher:
         metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._campaigns)))
         self._deferrals = Deferrals(store, clock, self.hopper, self.wake)
         self._put_backs = PutBacks(store, journal, clock, metrics, self.hopper, self.wake)
+        self.listed = ListWatch(store)
         journal.on_written = self._steps_written
         self._sender = Sender(
             journal,
@@ -135,10 +141,12 @@ class Dispatcher:
             book=self._book,
             tasks=self._tasks,
             setup_seconds=limits.setup_seconds,
+            receipts=self._receipts,
+            listed=self.listed,
             objection=self._objection,
             place_refused=self._place_refused,
             closed=self._recoveries.closed,
-            doubt=self._recoveries.doubt,
+            in_doubt=self._recoveries.in_doubt,
             wake=self.wake,
         )
 
@@ -202,7 +210,7 @@ class Dispatcher:
         """A campaign is no longer active: nothing more of it is sent, calls in flight go on. Returns it, if it was."""
         active = self._campaigns.pop(campaign_id, None)
         self.hopper.close(campaign_id)
-        self._limits.drop_campaign(campaign_id)
+        self._limits.drop_campaign(campaign_id, self._clock.mono())
         self.wake()
         return None if active is None else active.campaign
 
@@ -276,10 +284,22 @@ class Dispatcher:
         """Take up what was placed today before this process began."""
         self._sender.count_day(placed)
 
-    def resume_calls(self, lives: Sequence[LiveCall]) -> None:
-        """Take up calls that were in flight when the daemon last stopped. Before any driver starts."""
+    def resume_calls(self, lives: Sequence[LiveCall], *, first: bool) -> None:
+        """Take up calls that were in flight when the daemon last stopped. Before any driver starts.
+
+        ``first``: no call was ever placed, so that no rate can have been used by a process before this one.
+        """
+        if not first:
+            self._book.unknown_before(self._clock.mono())
         for live in lives:
-            self._book.take(live.call.id, keys_of(live.call))
+            keys = tuple(keys_of(live.call))
+            self._book.take(live.call.id, keys)
+            if live.call.status is CallStatus.ORIGINATED:
+                # Its order may be under way still: the process before this one sent it at the last moment, perhaps.
+                arrival = Arrival()
+                self._receipts.taken(arrival)
+                live.arrived = partial(self._receipts.came, arrival)
+                self._book.sent(keys, self._clock.mono(), arrival)
             self.calls.resume(live)
             self._recoveries.resume(live)
 
@@ -436,10 +456,16 @@ class Dispatcher:
             elif active.waiting_since is None:
                 active.waiting_since = now
 
-    def _objection(self, live: LiveCall) -> str | None:
+    def _objection(self, live: LiveCall, planned: PlannedCall) -> str | None:
         """Why a committed call must not go out after all; None: it may."""
-        if live.stopped or not self.is_active(live.call.campaign_id):
+        active = self._campaigns.get(live.call.campaign_id)
+        if live.stopped or active is None:
             return "the campaign no longer dials"
+        tenant = self._configured.tenants.get(live.call.tenant, planned.tenant)
+        settings, wall = active.campaign.settings, self._clock.wall()
+        closed = closed_hours(tenant, settings, planned.contact, self._windows, wall)
+        if closed is not None:
+            return closed
         if self._draining is not None:
             return self._draining
         gate = self.trunks.gate(live.call.trunk, probe=live.probe)
@@ -459,7 +485,7 @@ class Dispatcher:
         self.trunks.ended(live)
         active = self._campaigns.get(live.call.campaign_id)
         if active is None:
-            self._limits.drop_campaign(live.call.campaign_id)
+            self._limits.drop_campaign(live.call.campaign_id, self._clock.mono())
         elif live.contact.status is not ContactStatus.PENDING:
             active.pace.note(self._clock.mono())
         if live.place_refused is not None:

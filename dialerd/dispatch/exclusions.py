@@ -46,8 +46,12 @@ class ExclusionReport:
 class Exclusions:
     """Keeps the do-not-call lists. A pending contact is cancelled in the same commit that lists its number."""
 
-    def __init__(self, store: Store, clock: Clock, options: Callable[[Tenant], IntakeOptions]) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, options: Callable[[Tenant], IntakeOptions], on_listed: Callable[[], None]
+    ) -> None:
+        """``on_listed``: hears of each commit that listed numbers, before whoever asked for it does."""
         self._store = store
+        self._on_listed = on_listed
         self._clock = clock
         self._options = options
         self._turn = asyncio.Lock()
@@ -56,6 +60,7 @@ class Exclusions:
         """Put one number on the list. Raises Rejected (``invalid_request``) where it is none, StoreError."""
         e164 = self.normalised(tenant, number)
         added = await self._store.write(lambda tx: do_not_call.add(tx, tenant.id, {e164: note}))
+        self._on_listed()
         log.info("do_not_call_added", tenant=tenant.id, added=added)
         return ExclusionReport(added, 1 - added, 0, ())
 
@@ -113,7 +118,9 @@ class Exclusions:
 
     async def _list(self, tenant: Tenant, rows: Sequence[NewContact], note: str | None) -> int:
         numbers = {row.phone_number: row.attributes.get(_NOTE, note) for row in rows}
-        return await self._store.write(lambda tx: do_not_call.add(tx, tenant.id, numbers), weight=STEP)
+        added = await self._store.write(lambda tx: do_not_call.add(tx, tenant.id, numbers), weight=STEP)
+        self._on_listed()
+        return added
 
     async def _batches(self, tenant: Tenant, upload: Upload) -> AsyncGenerator[list[Row], None]:
         try:

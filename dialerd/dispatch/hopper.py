@@ -82,6 +82,10 @@ class Hopper:
         """Whether contacts are being fetched."""
         return self._bins[campaign_id].loading
 
+    def held(self) -> int:
+        """How many contacts were taken, by the dispatcher or a deferral, and their fate is not committed yet."""
+        return sum(len(each.placing) for each in self._bins.values())
+
     def take(self, campaign_id: int, contact: Contact) -> None:
         """Take a contact out to be dialled (or deferred); :meth:`done` must follow."""
         held = self._bins[campaign_id]

@@ -82,9 +82,9 @@ class LimitBook:
         settings = campaign.settings
         self._set(Key(Level.CAMPAIGN, campaign.id), settings.concurrent_calls, settings.max_calls_per_second)
 
-    def drop_campaign(self, campaign_id: int) -> None:
-        """Forget a campaign's limits, once none of its calls is in flight."""
-        self.book.drop(Key(Level.CAMPAIGN, campaign_id))
+    def drop_campaign(self, campaign_id: int, now: float) -> None:
+        """Forget a campaign's limits, once none of its calls is in flight and its rate has nothing to remember."""
+        self.book.drop(Key(Level.CAMPAIGN, campaign_id), now)
 
     def agent(self, agent: Agent) -> None:
         """Set an agent's limits."""

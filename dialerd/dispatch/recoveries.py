@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -12,6 +13,7 @@ from dialerd.clock import Clock
 from dialerd.core.snapshot import Gate
 from dialerd.core.throttle import Key, Level
 from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.recovery import Recovery
 from dialerd.pbx.driver import LinkState, PbxDriver
 from dialerd.store.records import CallStep
@@ -28,10 +30,13 @@ LONGEST_CALL = timedelta(seconds=86_400 + 300 + 3_600 + 60)
 class Recoveries:
     """Finds the recovery of a PBX, and knows what to do where there is none."""
 
-    def __init__(self, calls: Calls, clock: Clock, metrics: Metrics, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, calls: Calls, clock: Clock, metrics: Metrics, receipts: Receipts, wake: Callable[[], None]
+    ) -> None:
         self._calls = calls
         self._clock = clock
         self._metrics = metrics
+        self._receipts = receipts
         self._wake = wake
         self._all: dict[str, Recovery] = {}
         self._drivers: dict[str, PbxDriver] = {}
@@ -54,7 +59,10 @@ class Recoveries:
             return
         self._metrics.pbx_link_up.labels(name).set(0)  # one that never came up is down too, and must be seen
         self._drivers[name] = driver
-        self._all[name] = Recovery(name, driver, self._calls, self._clock, self._metrics, wake=self._wake)
+        settled = partial(self._receipts.settled, name)
+        self._all[name] = Recovery(
+            name, driver, self._calls, self._clock, self._metrics, settled=settled, wake=self._wake
+        )
         if driver.state is LinkState.UP:
             self._all[name].link_up()  # it was being let go of, and its link is still there
         if self._group is not None:
@@ -73,6 +81,7 @@ class Recoveries:
         for name in done:
             self._retired.discard(name)
             del self._all[name], self._drivers[name]
+            self._receipts.settled(name)
             if (task := self._tasks.pop(name, None)) is not None:
                 task.cancel()
         return done
@@ -132,6 +141,10 @@ class Recoveries:
         """A PBX refuses every call at present."""
         if pbx in self._all:
             self._all[pbx].closed(reason)
+
+    def in_doubt(self, pbx: str) -> bool:
+        """An order to a PBX was not answered; False: it cannot be under way any more."""
+        return pbx in self._all and self._all[pbx].in_doubt()
 
     def doubt(self, pbx: str) -> None:
         """Something about a call of a PBX is not known: ask soon."""

@@ -8,6 +8,7 @@ nothing is dialled on it.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
@@ -16,14 +17,13 @@ import structlog
 from dialerd.clock import Clock, Timer
 from dialerd.core.snapshot import Gate
 from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.receipts import LISTING_LAG
 from dialerd.pbx.driver import LinkLost, LinkState, PbxDriver
 from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-LISTING_LAG = 2.0
-"""Seconds after which an accepted call is surely in the listing (measured: 0.3 s on FreeSWITCH)."""
 SECOND_LOOK = 2.0
 """Seconds between the two listings that prove a call gone."""
 ROUTINE = 60.0
@@ -44,15 +44,20 @@ class Recovery:
         clock: Clock,
         metrics: Metrics,
         *,
+        settled: Callable[[], None],
         wake: Callable[[], None],
     ) -> None:
+        """``settled``: hears that no order is under way to this PBX any more, in whatever doubt it was."""
         self._pbx = pbx
         self._driver = driver
         self._calls = calls
         self._clock = clock
         self._metrics = metrics
+        self._settled = settled
         self._wake = wake
         self._known = False
+        self._doubted = -math.inf
+        """When (monotonic) an order was last not answered."""
         self._since = _shown(clock.wall())
         self._wanted = asyncio.Event()
         self._timer: Timer | None = None
@@ -82,6 +87,7 @@ class Recovery:
             self._since = _shown(self._clock.wall())
         self._known = False
         # What a listing of before did not show stays so: a link that never lasts for two would settle nothing.
+        self._settled()
 
     def closed(self, reason: str) -> None:
         """The PBX refuses every call: it is left alone for a while, and its link may well go in that time."""
@@ -100,6 +106,18 @@ class Recovery:
         if self._reopening is not None:
             self._reopening.cancel()
             self._reopening = None
+
+    def in_doubt(self) -> bool:
+        """An order was not answered: it may be under way still, so nothing is sent until a question after it is.
+
+        False: the link is gone, and the order with it.
+        """
+        if self._driver.state is not LinkState.UP:
+            return False
+        self._known = False
+        self._doubted = self._clock.mono()
+        self._wanted.set()
+        return True
 
     def doubt(self) -> None:
         """Something about a call of this PBX is not known: ask soon."""
@@ -166,8 +184,9 @@ class Recovery:
                 self._ask_in(LISTING_LAG)
             else:
                 self._judge(live.call.id, asked_at)
-        if not self._known:
+        if not self._known and self._doubted <= asked_at:
             self._known = True
+            self._settled()
             log.info("pbx_known", pbx=self._pbx, live=len(channels), in_flight=len(self._calls.of_pbx(self._pbx)))
             self._wake()
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -14,12 +15,14 @@ from dialerd.core.model import Agent, AgentKind, Call, CallStatus, ContactStatus
 from dialerd.core.permit import number_rules
 from dialerd.core.phone import format_dial, formatted
 from dialerd.core.snapshot import PlannedCall
-from dialerd.core.throttle import Book
+from dialerd.core.throttle import Arrival, Book
 from dialerd.core.variables import channel_variables
 from dialerd.core.zones import callee_zones
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.listed import ListWatch
+from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.tasks import Tasks
 from dialerd.pbx.driver import Accepted, InDoubt, Originate, PbxDriver, Place, Refused
 from dialerd.store.errors import StoreError
@@ -40,6 +43,8 @@ class _Sending:
 
     live: LiveCall
     planned: PlannedCall
+    looked: int = 0
+    """The version of the do-not-call lists that the call's commit, or a later look, has seen at least."""
 
 
 class Sender:
@@ -57,10 +62,12 @@ class Sender:
         book: Book,
         tasks: Tasks,
         setup_seconds: float,
-        objection: Callable[[LiveCall], str | None],
+        receipts: Receipts,
+        listed: ListWatch,
+        objection: Callable[[LiveCall, PlannedCall], str | None],
         place_refused: Callable[[LiveCall, str], None],
         closed: Callable[[str, str], None],
-        doubt: Callable[[str], None],
+        in_doubt: Callable[[str], bool],
         wake: Callable[[], None],
     ) -> None:
         self._journal = journal
@@ -73,12 +80,15 @@ class Sender:
         self._tasks = tasks
         self.setup_seconds = setup_seconds
         """Allowed from the originate to the first ring, of each call from now on."""
+        self._receipts = receipts
+        self._listed = listed
         self._objection = objection
         """Why a committed call must not go out after all; None: it may."""
         self._place_refused = place_refused
         self._closed = closed
         """A PBX takes no calls at present, for this reason."""
-        self._doubt = doubt
+        self._in_doubt = in_doubt
+        """An order to a PBX may still be under way: it is asked what lives. False: its link is gone, so it is not."""
         self._wake = wake
         self._placed: Counter[str] = Counter()
         """Calls of each tenant today, as the journal counts them."""
@@ -105,7 +115,7 @@ class Sender:
             self._placed[live.call.tenant] += 1
             self._book.take(live.call.id, each.keys)
             self._book.reserve(each.keys, each.send_at)
-            sending.append(_Sending(live, each))
+            sending.append(_Sending(live, each, self._listed.version))
         self._tasks.spawn(self._launch(sending))
 
     async def _launch(self, sending: Sequence[_Sending]) -> None:
@@ -135,31 +145,49 @@ class Sender:
         while True:
             now = self._clock.mono()
             moment = max(planned.send_at, self._book.lawful(planned.keys))
-            if moment - now < _TIMER_RESOLUTION:
-                break
-            await self._clock.sleep(moment - now)
-        if self._calls.get(live.call.id) is not live:
-            return  # settled while it waited
-        objection = self._objection(live)
+            if self._calls.get(live.call.id) is not live:
+                return  # settled while it waited
+            objection = self._objection(live, planned)
+            if objection is None and moment - now >= _TIMER_RESOLUTION:
+                await self._receipts.until(moment)
+                continue
+            if objection is None and sending.looked != self._listed.version:
+                sending.looked = self._listed.version
+                objection = await self._listed.objection(live.call)
+                if objection is None:
+                    continue
+            break
         if objection is not None:
-            self._calls.withdraw(live, objection)
+            if self._calls.get(live.call.id) is live:
+                self._calls.withdraw(live, objection)
             return
-        self._book.sent(planned.keys, now)
+        arrival = Arrival()
+        live.arrived = partial(self._receipts.came, arrival)
+        self._book.sent(planned.keys, now, arrival)
         self._metrics.dispatch_delay.observe(max(0.0, now - planned.send_at))
         self._calls.sent(live)
-        answer = await self._drivers[live.call.pbx].originate(order_of(planned, live))
-        self._receipt(live, answer)
+        try:
+            answer = await self._drivers[live.call.pbx].originate(order_of(planned, live))
+        except Exception:
+            self._receipt(live, InDoubt("the driver failed"), arrival)  # it may be under way, and must not stay so
+            raise
+        self._receipt(live, answer, arrival)
 
-    def _receipt(self, live: LiveCall, answer: Accepted | Refused | InDoubt) -> None:
+    def _receipt(self, live: LiveCall, answer: Accepted | Refused | InDoubt, arrival: Arrival) -> None:
         pbx, trunk = live.call.pbx, live.call.trunk
         match answer:
             case Accepted():
+                self._receipts.taken(arrival)
                 self._metrics.originates.labels(pbx, trunk, "accepted").inc()
             case InDoubt(reason):
                 self._metrics.originates.labels(pbx, trunk, "in_doubt").inc()
                 log.warning("originate_in_doubt", **of_call(live.call), pbx=pbx, reason=reason)
-                self._doubt(pbx)
+                if self._in_doubt(pbx):
+                    self._receipts.missing(pbx, arrival)
+                else:
+                    self._receipts.taken(arrival)
             case Refused(reason, verdict, place_refused, pbx_closed):
+                self._receipts.came(arrival)
                 self._metrics.originates.labels(pbx, trunk, "refused").inc()
                 log.warning("originate_refused", **of_call(live.call), pbx=pbx, reason=reason)
                 if pbx_closed:

@@ -12,7 +12,17 @@ from typing import Any, TypeVar
 from dialerd.clock import Clock, Timer, stream
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import causes
-from dialerd.pbx.callees import Behaviour, Draw, SimulatedSettings, drawn, has_contact, number_in, trunk_in, written
+from dialerd.pbx.callees import (
+    Behaviour,
+    Draw,
+    Range,
+    SimulatedSettings,
+    drawn,
+    has_contact,
+    number_in,
+    trunk_in,
+    written,
+)
 from dialerd.pbx.driver import CallEvent, ChannelState, Ended, Kept, LinkLost, LiveChannel, Originate, Refused
 from dialerd.pbx.simulated_channel import Channel
 
@@ -127,6 +137,8 @@ class Wire:
         answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         boots, doubt, arrives = self._pbx.boots, self._draw() < doubt_share, self._draw() < 0.5
         back = drawn(settings.trip_seconds, self._draw)
+        if self._pbx.answer_delay is not None:
+            back += drawn(self._pbx.answer_delay, self._draw)
 
         def arrive() -> None:
             if self._pbx.boots != boots or not self._pbx.running or (not arrives and (doubt or not self.up)):
@@ -207,6 +219,13 @@ class SimulatedPbx:
         self.running = True
         self.held = False
         """The links are silent: up, and nothing comes through."""
+        self.answer_delay: Range | None = None
+        """By how much its answers to orders and questions are late, while it is that slow."""
+        self.channel_delay: Range | None = None
+        """How long an accepted order waits for its channel, while the PBX is that slow."""
+        self.overlooks_share = 0.0
+        """How many channels a listing overlooks; none of them twice."""
+        self._overlooked: set[str] = set()
         self._seed = settings.seed if settings.seed is not None else int(clock.chance() * (1 << 53))
         self._draw = stream(f"{self._seed}/link")
         self._calls = 0
@@ -257,7 +276,10 @@ class SimulatedPbx:
         script = written(order.dial, order.hands_over, self.settings, draw, self._ill.get(trunk_in(order.dial)))
         channel = Channel(order, script, self.clock, self._tell, self._gone)
         self._channels[order.call_id] = channel
-        channel.later(drawn(self.settings.trip_seconds, draw), lambda: self._make(channel))
+        wait = drawn(self.settings.trip_seconds, draw)
+        if self.channel_delay is not None:
+            wait += drawn(self.channel_delay, draw)
+        channel.later(wait, lambda: self._make(channel))
         return None
 
     def hangup(self, call_id: str) -> bool:
@@ -283,8 +305,15 @@ class SimulatedPbx:
         return tuple(
             LiveChannel(channel.order.call_id, channel.state, now - channel.made)
             for channel in self._channels.values()
-            if channel.made is not None and now - channel.made >= self.settings.listing_lag_seconds
+            if channel.made is not None
+            and now - channel.made >= self.settings.listing_lag_seconds
+            and not self._overlooks(channel)
         )
+
+    @property
+    def channels(self) -> int:
+        """Channels that live, and orders whose channel is still to come."""
+        return len(self._channels)
 
     def cut_link(self, reason: str = "the link was cut") -> None:
         """Cut every driver off, and let none in until :meth:`restore_link`."""
@@ -362,6 +391,13 @@ class SimulatedPbx:
             self._entries[order.call_id] = self.ledger.begin(order.call_id, order.dial, self.clock.mono())
             channel.begin()
 
+    def _overlooks(self, channel: Channel) -> bool:
+        call_id = channel.order.call_id
+        if not self.overlooks_share or call_id in self._overlooked or self._draw() >= self.overlooks_share:
+            return False
+        self._overlooked.add(call_id)
+        return True
+
     def _tell(self, event: CallEvent | TrunkWord) -> None:
         for wire in tuple(self.wires):
             if wire.up:
@@ -370,6 +406,7 @@ class SimulatedPbx:
     def _gone(self, channel: Channel, ended: Ended | None) -> None:
         call_id = channel.order.call_id
         del self._channels[call_id]
+        self._overlooked.discard(call_id)
         entry = self._entries.pop(call_id, None)
         if entry is not None:
             self.ledger.end(entry, self.clock.mono())

@@ -35,6 +35,11 @@ async def lately(conn: AsyncConnection, since: datetime) -> list[Call]:
     return [_call(row) for row in rows.mappings()]
 
 
+async def any_placed(conn: AsyncConnection) -> bool:
+    """Whether a call was ever placed, as far as the store remembers."""
+    return await conn.scalar(sa.select(call.c.id).limit(1)) is not None
+
+
 async def page(
     conn: AsyncConnection,
     campaign_id: int,

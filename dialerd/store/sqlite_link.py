@@ -99,7 +99,7 @@ class OneTripConnection(aiosqlite.Connection):
 
     async def perform(self, method: str, sql: str, parameters: Iterable[Any]) -> Result:
         """Execute a statement by a method of sqlite3's cursor, and fetch what it gives. Raises sqlite3.Error."""
-        work = functools.partial(_perform, self._conn, method, sql, parameters)
+        work = functools.partial(perform, self._conn, method, sql, parameters)
         result: Result = await self._execute(work)  # type: ignore[no-untyped-call]
         return result
 
@@ -172,7 +172,7 @@ def _transact(connection: sqlite3.Connection, work: Callable[[Perform], T]) -> T
         connection.rollback()
     connection.execute("BEGIN IMMEDIATE")
     try:
-        done = work(functools.partial(_perform, connection))
+        done = work(functools.partial(perform, connection))
         connection.commit()
     except BaseException:
         connection.rollback()
@@ -180,7 +180,8 @@ def _transact(connection: sqlite3.Connection, work: Callable[[Perform], T]) -> T
     return done
 
 
-def _perform(connection: sqlite3.Connection, method: str, sql: str, parameters: Iterable[Any]) -> Result:
+def perform(connection: sqlite3.Connection, method: str, sql: str, parameters: Iterable[Any]) -> Result:
+    """Execute a statement by a method of a cursor, fetch what it gives, and close the cursor. Raises sqlite3.Error."""
     cursor = connection.cursor()
     try:
         getattr(cursor, method)(sql, parameters)

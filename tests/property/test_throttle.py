@@ -1,4 +1,4 @@
-"""Whatever is reserved, sent late, limited anew, taken and released in whatever order: no limit is exceeded."""
+"""Whatever is reserved, sent late, held back on its way, limited anew, taken and released: no limit is exceeded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dialerd.core.throttle import Book, Draft, Key, Level, Rate, Shares
+from dialerd.core.throttle import Arrival, Book, Draft, Key, Level, Rate, Shares
 from tests.support.effort import examples
 
 GUARD = 0.06
@@ -16,6 +16,13 @@ TRUNK, PBX = Key(Level.TRUNK, "a"), Key(Level.PBX, "main")
 KEYS = (TRUNK, PBX)
 rates = st.sampled_from([0.2, 0.5, 1, 1.5, 2, 3, 10, 29.9])
 lateness = st.floats(0, 3)
+
+
+def never_more(arrivals: list[float], per_second: float) -> None:
+    """What the far end counts: in no time of so many whole calls is there one more."""
+    whole = max(1, math.floor(per_second))
+    for early, late in zip(arrivals, arrivals[whole:], strict=False):
+        assert late - early >= whole / per_second - 1e-9
 
 
 def the_law(sends: list[tuple[float, float]]) -> None:
@@ -101,6 +108,93 @@ class Sending(RuleBasedStateMachine):
                 assert self.book.get(key).used == len(self.live) + len(self.planned)
 
 
+class FarEnd(RuleBasedStateMachine):
+    """A network that holds orders back, a daemon that is started again, a campaign that pauses: the far end counts.
+
+    The model is the far end's own list of arrivals: each order arrives between its sending and the proof of it.
+    """
+
+    @initialize(per_second=rates, slots=st.integers(1, 8))
+    def begin(self, per_second: float, slots: int) -> None:
+        self.now = 0.0
+        self.per_second, self.slots = per_second, slots
+        self.arrived: list[float] = []
+        self.under_way: list[tuple[str, float, Arrival]] = []
+        self.live: list[str] = []
+        self.ids = 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin a process: it knows of its live calls, and of no send."""
+        self.book = Book()
+        self.book.set(TRUNK, self.slots, self.per_second, GUARD)
+
+    @rule(seconds=st.floats(0, 3))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def send_as_soon_as_it_may(self) -> None:
+        if self.book.get(TRUNK).used >= self.slots or math.isinf(lawful := self.book.lawful((TRUNK,))):
+            return
+        self.now = max(self.now, lawful)
+        self.ids += 1
+        call, arrival = str(self.ids), Arrival()
+        self.book.take(call, (TRUNK,))
+        self.book.sent((TRUNK,), self.now, arrival)
+        self.under_way.append((call, self.now, arrival))
+        self.live.append(call)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data(), seconds=st.floats(0, 4))
+    def a_receipt_comes(self, data: st.DataObject, seconds: float) -> None:
+        """In any order; the order itself arrived at some moment before."""
+        _, sent, arrival = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        self.now += seconds
+        self.arrived.append(data.draw(st.floats(sent, self.now)))
+        arrival.by = self.now
+
+    @precondition(lambda self: self.live)
+    @rule(data=st.data())
+    def a_call_ends(self, data: st.DataObject) -> None:
+        known = [call for call in self.live if call not in {each for each, _, _ in self.under_way}]
+        if known:
+            call = data.draw(st.sampled_from(known))
+            self.live.remove(call)
+            self.book.release(call)
+
+    @rule()
+    def the_holder_is_dropped_and_set_again(self) -> None:
+        """As a campaign is that pauses and resumes."""
+        self.book.drop(TRUNK, self.now)
+        self.book.set(TRUNK, self.slots, self.per_second, GUARD)
+
+    @rule(data=st.data())
+    def the_process_dies_and_another_begins(self, data: st.DataObject) -> None:
+        self.arrived += [data.draw(st.floats(sent, self.now)) for _, sent, _ in self.under_way]
+        self.under_way.clear()
+        self.start()
+        self.book.unknown_before(self.now)
+        for call in self.live:
+            self.book.take(call, (TRUNK,))
+
+    @rule(slots=st.integers(1, 8))
+    def other_slots(self, slots: int) -> None:
+        self.slots = slots
+        self.book.set(TRUNK, slots, self.per_second, GUARD)
+
+    @invariant()
+    def the_far_end_never_counts_more(self) -> None:
+        never_more(sorted(getattr(self, "arrived", [])), getattr(self, "per_second", 1.0))
+
+    @invariant()
+    def every_slot_in_use_is_a_live_call(self) -> None:
+        if hasattr(self, "book"):
+            assert self.book.get(TRUNK).used == len(self.live)
+
+
+TestFarEnd = FarEnd.TestCase
+TestFarEnd.settings = settings(max_examples=examples(150), stateful_step_count=40)
 TestSending = Sending.TestCase
 TestSending.settings = settings(max_examples=examples(150), stateful_step_count=40)
 

@@ -1,7 +1,8 @@
-"""Leaves the logs as a test found them."""
+"""Leaves the logs as a test found them, or silent."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 
@@ -22,3 +23,17 @@ def restored_logs() -> Iterator[None]:
     structlog.configure(**configuration)
     for name, their_level in libraries.items():
         logging.getLogger(name).setLevel(their_level)
+
+
+@contextlib.contextmanager
+def silent_logs() -> Iterator[None]:
+    """Within this, nothing is logged: a simulation tells by its verdict, and writing would cost more than playing."""
+    configuration, pool = structlog.get_config(), logging.getLogger("sqlalchemy.pool")
+    level = pool.level
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    pool.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        structlog.configure(**configuration)
+        pool.setLevel(level)

@@ -12,6 +12,7 @@ import pytest
 from dialerd.clock import VirtualClock, VirtualLoop
 
 T = TypeVar("T")
+C = TypeVar("C", bound=VirtualClock)
 Main = Callable[[VirtualClock], Coroutine[Any, Any, T]]
 
 START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
@@ -19,7 +20,14 @@ START = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 LONGEST = 30 * 86_400.0
 
 
-def run_virtual(seed: int, main: Main[T], *, start: datetime = START, longest: float | None = LONGEST) -> T:
+def run_virtual(
+    seed: int,
+    main: Callable[[C], Coroutine[Any, Any, T]],
+    *,
+    start: datetime = START,
+    longest: float | None = LONGEST,
+    clock_type: type[C] = VirtualClock,  # type: ignore[assignment] # the type of whoever does not choose one
+) -> T:
     """Run ``main(clock)`` on a loop of its own, and return its result.
 
     Raises what ``main`` raises, with the seed noted; TimeoutError after ``longest`` virtual seconds (None: no limit);
@@ -30,7 +38,7 @@ def run_virtual(seed: int, main: Main[T], *, start: datetime = START, longest: f
     def note(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         failures.append(context.get("exception") or RuntimeError(context["message"]))
 
-    async def bounded(clock: VirtualClock) -> T:
+    async def bounded(clock: C) -> T:
         async with asyncio.timeout(longest):
             return await main(clock)
 
@@ -38,7 +46,7 @@ def run_virtual(seed: int, main: Main[T], *, start: datetime = START, longest: f
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             loop = cast(VirtualLoop, runner.get_loop())
             loop.set_exception_handler(note)
-            result = runner.run(bounded(VirtualClock(loop, seed, start)))
+            result = runner.run(bounded(clock_type(loop, seed, start)))
         if failures:
             raise ExceptionGroup("failed outside of the test's own coroutine", failures)
     except BaseException as error:

@@ -16,7 +16,8 @@ from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.journal import Journal
-from dialerd.dispatch.recovery import CLOSED_SECONDS, LISTING_LAG, ROUTINE, SECOND_LOOK, Recovery
+from dialerd.dispatch.receipts import LISTING_LAG
+from dialerd.dispatch.recovery import CLOSED_SECONDS, ROUTINE, SECOND_LOOK, Recovery
 from dialerd.pbx.driver import ChannelState, Ended, Kept, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
@@ -82,7 +83,7 @@ class Bench:
             on_overdue=lambda _: self.recovery.doubt(),
         )
         driver = cast(PbxDriver, self.pbx)
-        self.recovery = Recovery("main", driver, self.calls, clock, metrics, wake=self.wake)
+        self.recovery = Recovery("main", driver, self.calls, clock, metrics, settled=lambda: None, wake=self.wake)
 
     def wake(self) -> None:
         self.woken += 1

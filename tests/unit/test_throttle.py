@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from dialerd.core.throttle import Block, Book, Draft, Key, Level, Rate, Shares
+from dialerd.core.throttle import Arrival, Block, Book, Draft, Key, Level, Rate, Shares
 
 TRUNK = Key(Level.TRUNK, "a")
 TENANT = Key(Level.TENANT, "one")
@@ -233,3 +233,82 @@ class TestShares:
         shares = Shares()
         self.serve(shares, {"one": 1, "two": 1}, 3)
         assert shares.marks(TENANT, ("one", "two")) == {"one": 0.0, "two": 0.0}
+
+
+class TestArrivals:
+    """What was sent need not have arrived: a network may hold it back, and let it through in a bunch."""
+
+    def test_an_order_that_may_be_under_way_still_is_waited_for(self) -> None:
+        rate, arrival = Rate(1, GUARD), Arrival()
+        rate.sent(0.0, arrival)
+        assert rate.lawful() == math.inf
+        arrival.by = 4.0
+        assert rate.lawful() == pytest.approx(5.0)
+
+    def test_one_that_arrived_at_once_costs_nothing(self) -> None:
+        rate, arrival = Rate(10, GUARD), Arrival()
+        for index in range(10):
+            rate.sent(index * 0.105, arrival if index == 0 else None)
+        arrival.by = 0.004
+        assert rate.lawful() == pytest.approx(1.05)
+
+    def test_only_the_oldest_that_counts_is_waited_for(self) -> None:
+        rate = Rate(2, GUARD)
+        rate.sent(0.0)
+        rate.sent(0.5, Arrival())
+        assert rate.lawful() == pytest.approx(1.05)
+
+    def test_every_rate_of_a_call_shares_its_arrival(self) -> None:
+        book, arrival = a_book(None, 1), Arrival()
+        book.set(TENANT, None, 1, GUARD)
+        book.sent((TRUNK, TENANT), 0.0, arrival)
+        arrival.by = 2.0
+        assert book.lawful((TRUNK,)) == book.lawful((TENANT,)) == pytest.approx(3.0)
+
+
+class TestAfterARestart:
+    """What a process before this one sent in its last second is not known."""
+
+    def test_every_rate_begins_as_if_it_were_spent(self) -> None:
+        book = a_book(None, 4)
+        book.unknown_before(100.0)
+        book.set(TENANT, None, 0.5, GUARD)
+        assert book.lawful((TRUNK,)) == pytest.approx(101.05)
+        assert book.lawful((TENANT,)) == pytest.approx(102.05)
+
+    def test_it_is_not_shown_as_calls_of_ours(self) -> None:
+        book = a_book(None, 4)
+        book.unknown_before(100.0)
+        rate = book.get(TRUNK).rate
+        assert rate is not None
+        assert rate.measured(100.1) == 0
+
+    def test_a_holder_without_a_rate_is_free(self) -> None:
+        book = a_book(3)
+        book.unknown_before(100.0)
+        assert book.lawful((TRUNK,)) == -math.inf
+
+
+class TestDropping:
+    def test_a_rate_that_remembers_is_kept_until_it_is_free(self) -> None:
+        """Whoever pauses and resumes a campaign gains nothing by it."""
+        book = a_book(None, 0.5)
+        book.sent((TRUNK,), 10.0)
+        book.drop(TRUNK, 11.0)
+        book.set(TRUNK, None, 0.5, GUARD)
+        assert book.lawful((TRUNK,)) == pytest.approx(12.05)
+
+    def test_it_goes_with_a_later_one(self) -> None:
+        book = a_book(None, 0.5)
+        book.sent((TRUNK,), 10.0)
+        book.drop(TRUNK, 11.0)
+        book.drop(TENANT, 13.0)
+        assert dict(book.items()) == {}
+
+    def test_one_that_is_set_again_stays(self) -> None:
+        book = a_book(None, 0.5)
+        book.sent((TRUNK,), 10.0)
+        book.drop(TRUNK, 11.0)
+        book.set(TRUNK, None, 0.5, GUARD)
+        book.drop(TENANT, 20.0)
+        assert book.get(TRUNK).rate is not None

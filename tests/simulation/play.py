@@ -1,0 +1,213 @@
+"""Plays a scenario: a daemon that is started again whenever it dies, a storm, the calm after it, and the verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SAWarning
+
+from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus
+from dialerd.core.settings import CampaignSettings
+from dialerd.dispatch.errors import Rejected
+from dialerd.dispatch.requests import NewCampaign, Upload
+from dialerd.service import Daemon
+from dialerd.store import agents, campaigns
+from dialerd.store.errors import StoreError
+from dialerd.store.schema import campaign_stats, event
+from tests.simulation import books, verdict
+from tests.simulation.follower import Follower
+from tests.simulation.scenario import Dice, Limit, List, Place, Scenario, drawn
+from tests.simulation.storm import Running, Storm
+from tests.simulation.world import Gone, SimulatedClock, World
+from tests.support.logs import silent_logs
+from tests.support.virtual import run_virtual
+
+CALM_SECONDS = 86_400.0
+"""By then, every contact's way has ended."""
+_LOOK_FIRST, _LOOK_LAST = 10.0, 3600.0
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of a scenario."""
+
+    broken: list[str]
+    log: str
+    """All that was committed, and all that the far ends saw."""
+    calls: int
+    daemons: int
+    virtual_seconds: float
+    happened: dict[str, int]
+
+    @property
+    def digest(self) -> str:
+        """The log in short."""
+        return hashlib.sha256(self.log.encode()).hexdigest()[:16]
+
+
+def play(seed: int, contacts: int) -> Played:
+    """Play a seed's scenario to its end."""
+    scenario = drawn(f"{seed}/{contacts}", contacts)
+    with TemporaryDirectory(prefix="dialerd-simulation-") as folder, silent_logs(), left_to_the_collector():
+        return run_virtual(
+            seed, lambda clock: _play(clock, scenario, Path(folder)), longest=None, clock_type=SimulatedClock
+        )
+
+
+@contextlib.contextmanager
+def left_to_the_collector() -> Iterator[None]:
+    """A daemon that dies lets fall what it holds, its connections too: they are collected within this."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The garbage collector is trying to clean up", SAWarning)
+        try:
+            yield
+        finally:
+            gc.collect()
+
+
+async def _play(clock: Any, scenario: Scenario, folder: Path) -> Played:
+    world = World(clock, folder, scenario.seed, scenario.toml, scenario.callees)
+    game = Game(world, scenario)
+    with world.existing():
+        return await game.run()
+
+
+class Game:
+    """One scenario on a world, from its campaigns to the verdict; another may follow on the same world."""
+
+    def __init__(self, world: World, scenario: Scenario, *, keep_log: bool = True) -> None:
+        self._world = world
+        self._scenario = scenario
+        self._keep_log = keep_log
+        self._dice = Dice(f"{scenario.seed}/game")
+        self._over = False
+        self._stop = asyncio.Event()
+        self._campaigns: list[Running] = []
+        self._followers: dict[int, Follower] = {}
+        self._following: list[asyncio.Task[None]] = []
+
+    async def run(self) -> Played:
+        world, clock = self._world, self._world.clock
+        keeping = world.spawn(self._keep_running())
+        await self._begin()
+        storm = Storm(world, self._scenario, self._campaigns, self._restart)
+        await storm.run()
+        try:
+            async with asyncio.timeout(CALM_SECONDS):
+                await self._calm()
+            late: list[str] = []
+        except TimeoutError:
+            late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm"]
+        self._over = True
+        self._stop.set()
+        await keeping
+        for following in self._following:
+            following.cancel()
+        kept = books.read(world.folder / "dialerd.db")
+        followed = {campaign_id: follower.heard for campaign_id, follower in self._followers.items()}
+        case = verdict.Case(world, self._scenario, self._campaigns, storm, kept, followed)
+        log = "\n".join([kept.log(), *(f"{entry}" for entry in case.entries)]) if self._keep_log else ""
+        broken = late + verdict.broken(case)
+        return Played(broken, log, len(case.entries), world.generation, clock.mono(), dict(storm.happened))
+
+    # -- the daemon -----------------------------------------------------------------------------------------------
+
+    async def _keep_running(self) -> None:
+        """What an init system does: start it again."""
+        while not self._over:
+            self._stop.clear()
+            await self._world.live(self._stop)
+            if not self._over:
+                await self._world.clock.sleep(self._dice.between(0.0, 4.0))
+
+    def _restart(self) -> None:
+        self._stop.set()
+
+    async def _begin(self) -> None:
+        daemon = await self._world.alive()
+        made = [await self._agent(daemon, place) for place in self._scenario.places]
+        for each in self._scenario.lists:
+            created = await self._campaign(daemon, made[each.place], each)
+            self._followers[created.id] = follower = Follower(self._world, created.id)
+            self._following.append(self._world.spawn(follower.run()))
+            await daemon.control.start(created.tenant, created.id)
+
+    async def _agent(self, daemon: Daemon, place: Place) -> Agent:
+        where: dict[str, Any] = {"queue": "sales"} if place.kind is AgentKind.QUEUE else {"context": "c", "exten": "s"}
+        number = self._world.clock.number()
+        made = Agent(number, place.tenant, f"agent {number}", place.kind, place.slots, **where)
+        await daemon.store.write(lambda tx: agents.save(tx, made))
+        daemon.control.agent_changed(made)
+        return made
+
+    async def _campaign(self, daemon: Daemon, agent: Agent, wanted: List) -> Campaign:
+        settings = CampaignSettings(**wanted.settings)
+        items = tuple({"phone": number} for number in wanted.numbers)
+        tenant = daemon.api.tenants[agent.tenant]
+        new = NewCampaign("a campaign", None, agent.id, settings)
+        created, report = await daemon.control.create(tenant, new, Upload("items", items=items))
+        assert report is not None
+        assert report.added == len(wanted.numbers)
+        limit = Limit(settings.concurrent_calls, settings.max_calls_per_second)
+        self._campaigns.append(Running(created, list(wanted.numbers), [(0.0, limit, True)]))
+        return created
+
+    # -- the calm -------------------------------------------------------------------------------------------------
+
+    async def _calm(self) -> None:
+        """Resume what was paused, and wait until every way has ended and everybody has heard of it."""
+        pause = _LOOK_FIRST
+        while True:
+            try:
+                if await self._world.ask(self._all_ended(await self._world.alive())):
+                    break
+            except (Gone, StoreError, Rejected):
+                pass
+            await self._world.clock.sleep(pause)
+            pause = min(_LOOK_LAST, pause * 1.5)
+        daemon = await self._world.alive()
+        async with daemon.store.read() as conn:
+            lasts = {
+                campaign_id: await conn.scalar(
+                    sa.select(sa.func.max(event.c.seq)).where(event.c.campaign_id == campaign_id)
+                )
+                for campaign_id in self._followers
+            }
+        for campaign_id, follower in self._followers.items():
+            await follower.reached(lasts[campaign_id] or 0)
+        self._world.faults += _left_over(daemon)
+
+    async def _all_ended(self, daemon: Daemon) -> bool:
+        async with daemon.store.read() as conn:
+            found = await campaigns.get_many(conn, [each.campaign.id for each in self._campaigns])
+            stats = await conn.execute(
+                sa.select(campaign_stats.c.pending + campaign_stats.c.originated + campaign_stats.c.connected)
+            )
+            waiting = sum(stats.scalars())
+        over = True
+        for each, _ in found.values():
+            if each.status is CampaignStatus.PAUSED:
+                await daemon.control.resume(each.tenant, each.id)
+                over = False
+            over = over and each.status in (CampaignStatus.COMPLETED, CampaignStatus.CANCELLED)
+        return over and not waiting and not len(daemon.dispatcher.calls)
+
+
+def _left_over(daemon: Daemon) -> list[str]:
+    """What a daemon at rest still holds for calls that have ended."""
+    held = [f"{key} holds {capacity.used}" for key, capacity in daemon.dispatcher.limits() if capacity.used]
+    if len(daemon.dispatcher.calls):
+        held.append(f"{len(daemon.dispatcher.calls)} calls are followed")
+    if daemon.dispatcher.hopper.held():
+        held.append(f"the hopper holds {daemon.dispatcher.hopper.held()} contacts")
+    return held

@@ -1,0 +1,69 @@
+"""Seeded storms on the whole daemon: crashes at any step, ill PBXs and disks, people in between; and the laws hold."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dialerd.core.throttle import Book, Rate
+from dialerd.dispatch import dispatcher, recovery
+from dialerd.dispatch.listed import ListWatch
+from tests.simulation.play import play
+from tests.support.effort import STORMS
+
+SEEDS, CONTACTS = STORMS
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_laws_hold_whatever_happens(seed: int) -> None:
+    played = play(seed, CONTACTS)
+    if played.broken:
+        again = f"{sys.executable} -m tests.simulation {seed} {CONTACTS}"
+        pytest.fail("\n".join([f"seed {seed} breaks laws; once more by: {again}", *played.broken]), pytrace=False)
+    assert played.calls > 0
+
+
+def test_the_same_seed_gives_the_same_log() -> None:
+    """Byte for byte: all events, calls, contacts and counters, and all that the far ends saw."""
+    first, again, other = play(7, 60), play(7, 60), play(8, 60)
+    assert first.log == again.log
+    assert len(first.log) > 10_000
+    assert other.log != first.log
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_log_in_another_process() -> None:
+    """Nothing of a run hangs on the order of a set, on an address, or on how busy the machine is."""
+    digests = set()
+    for hash_seed in ("1", "2"):
+        command = [sys.executable, "-m", "tests.simulation", "7", "60"]
+        told = subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": hash_seed}, capture_output=True, text=True, check=True
+        )
+        digests.add(told.stdout.split()[-1])
+    assert digests == {play(7, 60).digest}
+
+
+SABOTAGE = {
+    "no_limit_is_exceeded": (Rate, "lawful", lambda _self: -math.inf),
+    "no_call_outside_the_window": (dispatcher, "closed_hours", lambda *_: None),
+    "nobody_on_the_do_not_call_list_is_called": (ListWatch, "changed", lambda _self: None),
+    "no_limit_is_exceeded after a crash": (Book, "unknown_before", lambda _self, _moment: None),
+    "no_result_is_lost": (recovery, "SECOND_LOOK", -1.0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("law", SABOTAGE)
+def test_a_daemon_that_breaks_a_law_is_caught(law: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The laws can fail: each of these takes one safeguard away, and a few seeds show it."""
+    where, what, instead = SABOTAGE[law]
+    monkeypatch.setattr(where, what, instead)
+    for seed in range(60):
+        if any(fault.startswith(law.split()[0]) for fault in play(seed, 150).broken):
+            return
+    pytest.fail(f"{what} can be taken away, and no law is broken")
