@@ -72,6 +72,8 @@ class Store:
         self._read_engine = self._backend.engine(writing=False, size=readers)
         self._upkeep = self._backend.upkeep(clock, metrics)
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
+        self._following: _Job[Any] | None = None
+        """A job that has a commit of its own, the next."""
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
         self._closing = False
@@ -124,10 +126,12 @@ class Store:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        waiting = [self._following] if self._following is not None else []
         while not self._queue.empty():
             job = self._queue.get_nowait()
-            if job is not None:
-                _fail(job.future, StoreError("the store crashed"))
+            waiting += [job] if job is not None else []
+        for job in waiting:
+            _fail(job.future, StoreError("the store crashed"))
         with self._clock.hold():
             # A connection in somebody's hands would be closed by nobody.
             await self._unread.wait()
@@ -202,17 +206,25 @@ class Store:
         """The jobs of the next commit (none: a store that failed is to be tried), and whether they are the last."""
         batch: list[_Job[Any]] = []
         weight = 0
-        try:
-            async with asyncio.timeout(None if self.trouble is None else _PROBE_SECONDS):
-                job = await self._queue.get()
-        except TimeoutError:
-            return batch, False
+        job: _Job[Any] | None
+        if self._following is not None:
+            job, self._following = self._following, None
+        else:
+            try:
+                async with asyncio.timeout(None if self.trouble is None else _PROBE_SECONDS):
+                    job = await self._queue.get()
+            except TimeoutError:
+                return batch, False
         while job is not None:
             batch.append(job)
             weight += job.weight
             if weight >= self._group_weight or self._queue.empty():
                 break
             job = self._queue.get_nowait()
+            if job is not None and job.weight >= self._group_weight:
+                # A step of an import, say: whoever came before it does not wait for all that it writes.
+                self._following = job
+                break
         return batch, job is None
 
     async def _commit(self, batch: list[_Job[Any]]) -> None:

@@ -33,7 +33,7 @@ from dialerd.store import (
     schema,
     staging,
 )
-from dialerd.store.db import Store
+from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.imports import Import
 from dialerd.store.migrate import migrate, run
@@ -160,6 +160,16 @@ class TestWriting:
 
         await asyncio.gather(*(store.write(emit, weight=100) for _ in range(20)))
         assert max(len(committed.events) for committed in seen) <= 5
+
+    async def test_a_long_step_has_a_commit_of_its_own(self, store: Store) -> None:
+        seen = watch(store)
+
+        async def emit(tx: Tx) -> None:
+            tx.emit(an_event(store))
+
+        weights = (1, 1, GROUP_WEIGHT, 1, GROUP_WEIGHT, GROUP_WEIGHT, 1)
+        await asyncio.gather(*(store.write(emit, weight=weight) for weight in weights))
+        assert [len(committed.events) for committed in seen] == [2, 1, 1, 1, 1, 1]
 
     async def test_the_feed_hears_before_whoever_waited(self, store: Store) -> None:
         seen = watch(store)
