@@ -10,6 +10,7 @@ import resource
 import signal
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -18,15 +19,20 @@ from dialerd.api.context import Api
 from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, ConfigError, ServerConfig, warnings
 from dialerd.service import CLOSE_SECONDS, Daemon, NotReloaded
-from dialerd.store.errors import StoreError
+from dialerd.store.errors import StoreError, StoreTakenOver
 from dialerd.store.file_lock import alone_with
 from dialerd.telemetry import logs
 from dialerd.telemetry.metrics import Metrics
 from dialerd.telemetry.systemd import ServiceManager
 
+if TYPE_CHECKING:
+    from dialerd.store.lease import Lease
+
 log = structlog.get_logger(__name__)
 
 _LAG_EVERY = 1.0
+_AT_ONCE = 0.5
+"""Seconds within which a lease that is free is taken: only then does a standby begin to serve."""
 _GC_THRESHOLDS = (10_000, 20, 100)
 """Python's own (700, 10, 10) let the collector walk through all that lives every few seconds: with 10,000 connections
 open it stopped the loop for 0.3 s each time. What the daemon makes is nearly always freed by its reference counts."""
@@ -52,53 +58,133 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+class _Turn:
+    """The time in which this process, and no other, dials from its store; until it comes, a standby.
+
+    A SQLite file is one process's alone, and another ends at once. On PostgreSQL others wait for their turn.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock, signals: _Signals, manager: ServiceManager, tls: ssl.SSLContext | None
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._signals = signals
+        self._manager = manager
+        self._tls = tls
+        self._held = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Lease | None:
+        """Wait for it, or for the signal to stop. Raises StoreError."""
+        url = self._config.store.url
+        async with contextlib.AsyncExitStack() as held:
+            held.enter_context(alone_with(url))
+            _prepare(self._config)
+            lease = None
+            if url.startswith("postgresql:"):
+                # Imported only here: its driver is of no use to a SQLite file.
+                from dialerd.store.lease import Lease
+
+                lease = Lease(url, self._clock)
+                held.push_async_callback(lease.give_back)
+                await self._wait(lease)
+            self._held = held.pop_all()
+        return lease
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self._held.aclose()
+
+    async def _wait(self, lease: Lease) -> None:
+        from dialerd.api.server import ApiServer
+        from dialerd.api.standby import standby_app
+
+        taking = asyncio.create_task(lease.take())
+        stopping = asyncio.create_task(self._signals.stop.wait())
+        server = ApiServer(standby_app(lambda: lease.waits_for))
+        try:
+            await asyncio.wait((taking, stopping), timeout=_AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                await server.start(self._config.server.host, self._config.server.port, self._tls)
+                log.info("standby_serves", listen=self._config.server.listen, port=server.port)
+                self._manager.ready(f"standby: {lease.waits_for}")
+                await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if taking.done():
+                await taking
+        finally:
+            for task in (taking, stopping):
+                task.cancel()
+            await asyncio.gather(taking, stopping, return_exceptions=True)
+            await server.stop(CLOSE_SECONDS)
+
+
+async def _dial(
+    config: Config,
+    reread: Callable[[], Config],
+    clock: Clock,
+    metrics: Metrics,
+    signals: _Signals,
+    manager: ServiceManager,
+    tls: ssl.SSLContext | None,
+    lease: Lease | None,
+) -> None:
+    """Run the daemon and its API. Raises StoreError where the store is taken over by another."""
+    from dialerd.api.server import ApiServer
+
+    daemon = Daemon(config, clock, metrics)
+    if lease is not None:
+        daemon.store.lease = lease
+        lease.on_change = daemon.dispatcher.wake
+    server = ApiServer(web_app(daemon.api))
+
+    async def ready() -> None:
+        await server.start(config.server.host, config.server.port, tls)
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        pbxs = list(config.pbx)
+        log.info("ready", listen=config.server.listen, port=server.port, pbxs=pbxs, event_loop=loop)
+        manager.ready(daemon.status())
+        gc.collect()
+        gc.freeze()
+        reloads = _Reloads(daemon, reread, tls, clock, manager)
+        beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))
+
+    async def tell_of_stop() -> None:
+        await signals.stop.wait()
+        manager.stopping(config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
+
+    async def yield_to_another() -> None:
+        if lease is not None:
+            await lease.lost.wait()
+            # Its calls are the other's now: there is nothing to follow to an end.
+            signals.hurry.set()
+            signals.stop.set()
+
+    work = (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop(), yield_to_another())
+    beside = [asyncio.create_task(each) for each in work]
+    try:
+        await daemon.run(signals.stop, hurry=signals.hurry, ready=ready)
+    finally:
+        for task in beside:
+            task.cancel()
+        await server.stop(CLOSE_SECONDS)
+    if lease is not None and lease.lost.is_set():
+        raise StoreTakenOver("another daemon has taken the store over")
+
+
 async def serve(config: Config, reread: Callable[[], Config]) -> int:
     """Run the daemon until SIGTERM or SIGINT; returns the process's exit status.
 
     ``reread`` reads the configuration again, at SIGHUP. Raises ConfigError.
     """
-    from dialerd.api.server import ApiServer
-
     clock, metrics, status = SystemClock(), Metrics(), 0
     gc.set_threshold(*_GC_THRESHOLDS)
     _raise_file_limit()
     # First of all: a signal that comes while the store is made must not kill the process.
     signals = _Signals()
     try:
-        with alone_with(config.store.url):
-            _prepare(config)
-            daemon = Daemon(config, clock, metrics)
-            server, tls, manager = (
-                ApiServer(web_app(daemon.api)),
-                _tls(config.server),
-                ServiceManager(clock, os.environ),
-            )
-
-            async def ready() -> None:
-                await server.start(config.server.host, config.server.port, tls)
-                loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
-                pbxs = list(config.pbx)
-                log.info("ready", listen=config.server.listen, port=server.port, pbxs=pbxs, event_loop=loop)
-                manager.ready(daemon.status())
-                gc.collect()
-                gc.freeze()
-                reloads = _Reloads(daemon, reread, tls, clock, manager)
-                beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))
-
-            async def tell_of_stop() -> None:
-                await signals.stop.wait()
-                manager.stopping(config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
-
-            beside = [
-                asyncio.create_task(each)
-                for each in (_measure_lag(clock, metrics), manager.feed(daemon.status), tell_of_stop())
-            ]
-            try:
-                await daemon.run(signals.stop, hurry=signals.hurry, ready=ready)
-            finally:
-                for task in beside:
-                    task.cancel()
-                await server.stop(CLOSE_SECONDS)
+        manager, tls = ServiceManager(clock, os.environ), _tls(config.server)
+        async with _Turn(config, clock, signals, manager, tls) as lease:
+            if not signals.stop.is_set():
+                await _dial(config, reread, clock, metrics, signals, manager, tls, lease)
     except* (StoreError, OSError) as failures:
         for error in failures.exceptions:
             log.error("not_started", reason=str(error))

@@ -58,6 +58,7 @@ RATE_LIMITED = Code("rate_limited", 429, "too many requests; see Retry-After")
 DATABASE_ERROR = Code("database_error", 500, "the store failed; the request changed nothing")
 INTERNAL_ERROR = Code("internal_error", 500, "the daemon failed to handle the request; the log says why")
 PBX_UNAVAILABLE = Code("pbx_unavailable", 503, "the PBX cannot be reached, and the request needs it")
+STANDBY = Code("standby", 503, "another daemon dials from this store; ask that one")
 
 COMMON = (
     UNAUTHORIZED,

@@ -444,9 +444,8 @@ class Dispatcher:
     def _system(self) -> Gate:
         if self._draining is not None:
             return Gate(False, self._draining)
-        if self._store.trouble is not None:
-            return Gate(False, f"the store fails: {self._store.trouble}")
-        return OPEN
+        objection = self._store.objection()
+        return OPEN if objection is None else Gate(False, objection)
 
     def _note_waiting(self, planned: Plan, now: float) -> None:
         served = {call.campaign.id for call in planned.calls}
@@ -468,6 +467,8 @@ class Dispatcher:
             return closed
         if self._draining is not None:
             return self._draining
+        if self._store.lease is not None and (doubt := self._store.lease.doubt()) is not None:
+            return doubt
         gate = self.trunks.gate(live.call.trunk, probe=live.probe)
         if gate.open and (live.probe or not gate.probe):
             gate = self._recoveries.gate(live.call.pbx)

@@ -37,8 +37,11 @@ class Backend(Protocol):
     def engine(self, *, writing: bool, size: int) -> AsyncEngine:
         """Make an engine of at most so many connections, every wait of which has its deadline."""
 
-    async def begin(self, conn: AsyncConnection) -> str | None:
-        """Begin a transaction of the writer; returns what :meth:`stands` knows it by, or None where none is needed."""
+    async def begin(self, conn: AsyncConnection, epoch: int | None) -> str | None:
+        """Begin a transaction of the writer; returns what :meth:`stands` knows it by, or None where none is needed.
+
+        ``epoch``: the writer's lease, which must still be the last. Raises StoreTakenOver.
+        """
 
     async def in_one_trip(self, conn: AsyncConnection, work: Callable[[AsyncConnection], Work[T]]) -> Done[T] | None:
         """Do a work of the writer and commit it, at less cost than step by step; None: that is not to be had here.

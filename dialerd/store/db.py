@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import sqlalchemy as sa
 import structlog
@@ -38,6 +38,15 @@ _CLOSE_SECONDS = 5.0
 _PROBE = sa.text("UPDATE alembic_version SET version_num = version_num")
 
 Operation = Callable[[Tx], Awaitable[T]]
+
+
+class Lease(Protocol):
+    """The right to dial from a store (:mod:`dialerd.store.lease`)."""
+
+    epoch: int
+
+    def doubt(self) -> str | None:
+        """Why nothing may be sent now; None while the lease is surely ours."""
 
 
 @dataclass(slots=True)
@@ -83,6 +92,8 @@ class Store:
         self.on_commit: Callable[[Committed], None] = lambda _committed: None
         self.on_health: Callable[[], None] = lambda: None
         metrics.watch_queue("store_writes", self._queue.qsize)
+        self.lease: Lease | None = None
+        """Of several daemons on one database, what says which of them this is; None where there can be but one."""
         self.trouble: str | None = None
         """Why the last write failed; None while writing works."""
 
@@ -90,6 +101,12 @@ class Store:
     def clock(self) -> Clock:
         """The clock that the store tells its times by."""
         return self._clock
+
+    def objection(self) -> str | None:
+        """Why nothing may be sent to a PBX now, because of the store; None: it may."""
+        if self.trouble is not None:
+            return f"the store fails: {self.trouble}"
+        return None if self.lease is None else self.lease.doubt()
 
     async def open(self) -> None:
         """Check the schema and start the writer. Raises StoreNotReady, StoreError."""
@@ -263,7 +280,7 @@ class Store:
                         committed, outcome.results = done.value
                         return committed
                 async with conn.begin():
-                    transaction = await self._backend.begin(conn)
+                    transaction = await self._backend.begin(conn, None if self.lease is None else self.lease.epoch)
                     tx = Tx(conn, self._clock)
                     if not batch:
                         await conn.execute(_PROBE)

@@ -12,5 +12,9 @@ class StoreError(Exception):
         """The same write would fail again (a constraint), so that it is useless to repeat it."""
 
 
+class StoreTakenOver(StoreError):
+    """Another daemon dials from this store now: nothing of ours may be written any more."""
+
+
 class StoreNotReady(StoreError):
     """The store's schema is not the one this version needs."""

@@ -57,7 +57,14 @@ def is_new(url: str) -> bool:
 
 def _upgrade(connection: sa.Connection) -> None:
     if connection.dialect.name == "postgresql":
+        from dialerd.store.lease import LOCK
+
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
+        if schema.revision_of(connection) == schema.REVISION:
+            return
+        held = sa.func.pg_try_advisory_xact_lock(LOCK, sa.func.hashtext(sa.func.current_schema()))
+        if not connection.scalar(sa.select(held)):
+            raise StoreError("a daemon dials from this store: stop it first")
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection

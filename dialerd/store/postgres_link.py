@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dialerd.clock import Clock
+from dialerd.store.errors import StoreTakenOver
 from dialerd.store.prepared import Done, Work
 from dialerd.telemetry.metrics import Metrics
 
@@ -42,6 +43,7 @@ _SERVER_SETTINGS = {
 }
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _TICKET = sa.text("SELECT pg_current_xact_id()::text")
+_FENCED = sa.text("SELECT pg_current_xact_id()::text AS ticket, epoch FROM lease WHERE id = 1 FOR SHARE")
 _STATUS = sa.text("SELECT pg_xact_status(CAST(:ticket AS text)::xid8)")
 
 
@@ -63,10 +65,18 @@ class PostgresBackend:
             execution_options={} if writing else reading,
         )
 
-    async def begin(self, conn: AsyncConnection) -> str | None:
-        """Take a number for the transaction, by which it is found again when its commit is not answered."""
-        ticket: str | None = await conn.scalar(_TICKET)
-        return ticket
+    async def begin(self, conn: AsyncConnection, epoch: int | None) -> str | None:
+        """Take a number for the transaction, by which it is found again when its commit is not answered.
+
+        The lease is held in place until the transaction ends: whoever takes it over waits for that.
+        """
+        if epoch is None:
+            ticket: str | None = await conn.scalar(_TICKET)
+            return ticket
+        row = (await conn.execute(_FENCED)).first()
+        if row is None or row.epoch != epoch:
+            raise StoreTakenOver("another daemon has taken the store over")
+        return str(row.ticket)
 
     async def in_one_trip(
         self,

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from dialerd.core.outcome import Outcome
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that this code needs; a test holds it equal to the newest one in migrations/."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -336,6 +336,16 @@ trunk_pause = sa.Table(
     sa.Column("trunk", Text, primary_key=True),
     sa.Column("reason", Text, nullable=False),
     sa.Column("paused_at", Instant, nullable=False),
+)
+
+# Who of several daemons on one PostgreSQL database dials (store/lease.py). One row; on SQLite a file's lock says it.
+lease = sa.Table(
+    "lease",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),  # counted up by each that takes over
+    sa.Column("holder", Text),  # NULL: given back in order
+    sa.Column("taken_at", Instant, nullable=False),
 )
 
 # The first answer to a POST that bore an Idempotency-Key; told again to whoever repeats it.

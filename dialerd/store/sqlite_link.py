@@ -66,8 +66,8 @@ class SqliteBackend:
 
         return engine
 
-    async def begin(self, conn: AsyncConnection) -> str | None:  # noqa: ARG002
-        """Nothing is needed: a commit to a file of ours is always answered."""
+    async def begin(self, conn: AsyncConnection, epoch: int | None) -> str | None:  # noqa: ARG002
+        """Nothing is needed: a commit to a file of ours is always answered, and a file is one daemon's."""
         return None
 
     async def in_one_trip(self, conn: AsyncConnection, work: Callable[[AsyncConnection], Work[T]]) -> Done[T] | None:

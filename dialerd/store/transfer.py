@@ -77,7 +77,8 @@ async def move(source: str, target: str, progress: Progress) -> int:
             connection = await connector(target, writing=True, seconds=_PATIENCE)()
         try:
             async with connection.transaction():
-                tables = [_table(each) for each in schema.metadata.sorted_tables]
+                # A lease is of its database, and is not moved.
+                tables = [_table(each) for each in schema.metadata.sorted_tables if each is not schema.lease]
                 await _check_empty(connection, tables)
                 for table in tables:
                     await _copy(lite, connection, table, progress)

@@ -10,13 +10,14 @@ import pytest
 from dialerd.clock import SystemClock
 from dialerd.doctor import postgres as doctor
 from dialerd.doctor.findings import Finding, Level
+from dialerd.store import schema
 from dialerd.store.migrate import migrate
 from tests.support.postgres import PASSWORD, Cluster
 
 pytestmark = pytest.mark.postgres
 
 WELL = doctor.PostgresFacts(
-    "d at h", None, 150_018, "UTF8", "on", "on", False, "r", "public", True, True, (), "0001", False, 0.3
+    "d at h", None, 150_018, "UTF8", "on", "on", False, "r", "public", True, True, (), schema.REVISION, False, 0.3
 )
 
 
@@ -83,9 +84,7 @@ async def test_a_role_that_lacks_rights(postgres: Cluster, postgres_url: str, gu
     ],
 )
 def test_each_illness(change: dict[str, object], check: str, level: Level) -> None:
-    from dialerd.store import schema
-
-    facts = replace(WELL, **{"revision": schema.REVISION, **change})  # type: ignore[arg-type] # a table of changes
+    facts = replace(WELL, **change)  # type: ignore[arg-type] # a table of changes
     found = {each.check: each for each in doctor.check(facts)}
     assert found[check].level is level
     assert (found[check].mend is None) == (level is Level.OK)

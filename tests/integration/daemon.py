@@ -159,6 +159,13 @@ class Daemon:
     async def start(self) -> None:
         """Start the daemon, and wait until its API takes requests and its PBX takes calls."""
         mark = len(self.log)
+        await self.launch()
+        self.port = int((await self.logged("ready", after=mark))["port"])
+        self.up.set()
+        await self.logged("pbx_known", after=mark)
+
+    async def launch(self) -> None:
+        """Start the process, and wait for nothing."""
         config = self._folder / "dialerd.toml"
         config.write_text(self._write(self._store, self.port))
         self._process = await asyncio.create_subprocess_exec(
@@ -171,9 +178,6 @@ class Daemon:
             limit=_LONGEST_LINE,
         )
         self._reading = asyncio.create_task(self._read(self._process))
-        self.port = int((await self.logged("ready", after=mark))["port"])
-        self.up.set()
-        await self.logged("pbx_known", after=mark)
 
     async def kill(self) -> None:
         """Let the daemon die without a word (SIGKILL)."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import io
+import os
+import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +24,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SECONDS = 120.0
 CONTACTS = 150
+RETRY = {"interrupted": {"delay_seconds": 1}, "busy": {"delay_seconds": 1}}
 
 
 def configuration(url: str, _file: Path, port: int) -> str:
@@ -59,9 +62,14 @@ def mortal() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def daemon(mortal: Cluster, tmp_path: Path) -> AsyncIterator[Daemon]:
+def url(mortal: Cluster) -> str:
+    """An empty database."""
+    return mortal.create("dialerd")
+
+
+@pytest.fixture
+async def daemon(url: str, tmp_path: Path) -> AsyncIterator[Daemon]:
     """A daemon on an empty database, which ``keys create`` has made its tables in."""
-    url = mortal.create("dialerd")
     config, file = tmp_path / "keys.toml", tmp_path / "stock"
     config.write_text(configuration(url, file, 0))
     file.touch()
@@ -109,8 +117,7 @@ async def readiness(api: Api, ready: bool) -> list[str]:
 
 
 async def test_a_list_is_dialled_to_its_end_whatever_dies(daemon: Daemon, mortal: Cluster, api: Api) -> None:
-    retry = {"interrupted": {"delay_seconds": 1}, "busy": {"delay_seconds": 1}}
-    campaign = await api.campaign(await api.agent("s"), rows(CONTACTS), concurrent_calls=30, retry=retry)
+    campaign = await api.campaign(await api.agent("s"), rows(CONTACTS), concurrent_calls=30, retry=RETRY)
     async with api.follow(campaign) as follower:
         await api.step(campaign, "start")
         await follower.settled(20, SECONDS)
@@ -147,7 +154,7 @@ async def test_a_list_is_dialled_to_its_end_whatever_dies(daemon: Daemon, mortal
 
 async def test_a_large_list_is_imported_while_another_is_dialled(daemon: Daemon, api: Api) -> None:
     agent = await api.agent("s")
-    small = await api.campaign(agent, rows(40), concurrent_calls=10)
+    small = await api.campaign(agent, rows(40), concurrent_calls=10, retry=RETRY)
     large = await api.campaign(agent, rows(1), concurrent_calls=10)
     await api.step(small, "start")
     # Of 60,000 rows one in six is a number that was there before, or is none.
@@ -167,3 +174,58 @@ async def test_a_large_list_is_imported_while_another_is_dialled(daemon: Daemon,
     async with api.follow(small) as follower:
         await follower.finished(SECONDS)
     assert not daemon.faults()
+
+
+async def test_a_standby_takes_over(daemon: Daemon, api: Api, url: str, mortal: Cluster, tmp_path: Path) -> None:
+    """Killed, the first is followed at once; frozen and cut off, in some seconds, and it does nothing more."""
+    (tmp_path / "second").mkdir()
+    file = tmp_path / "stock"
+    second = Daemon(tmp_path / "second", Stock(file, daemon.key), functools.partial(configuration, url))
+    try:
+        await second.launch()
+        standing = await second.logged("standby_serves")
+        second.port = standing["port"]
+        campaign = await api.campaign(await api.agent("s"), rows(CONTACTS), concurrent_calls=30, retry=RETRY)
+        await api.step(campaign, "start")
+        async with api.follow(campaign) as follower:
+            await follower.settled(20, SECONDS)
+
+        other = Api(second)
+        assert await readiness(other, False) == ["standby: another daemon holds the lease"]
+        async with other.session.post(f"{second.url}/api/v1/campaigns", json={}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (503, "standby")
+        async with other.session.get(f"{second.url}/healthz") as answer:
+            assert answer.status == 200
+
+        mark = len(second.log)
+        await daemon.kill()
+        second.port = (await second.logged("ready", after=mark))["port"]
+        second.up.set()
+        async with other.follow(campaign) as follower:
+            await follower.settled(20, SECONDS)
+
+        # The first is back, as a standby; the second is frozen, and the server ends the connection of its lease.
+        mark, frozen_mark = len(daemon.log), len(second.log)
+        await daemon.launch()
+        await daemon.logged("standby_serves", after=mark)
+        os.kill(second.pid, signal.SIGSTOP)
+        try:
+            mortal.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dialerd lease' "
+                "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+            )
+            daemon.port = (await daemon.logged("ready", after=mark))["port"]
+            daemon.up.set()
+        finally:
+            os.kill(second.pid, signal.SIGCONT)
+        await second.logged("lease_lost", after=frozen_mark)
+        assert await second.stop() == 1
+        async with api.follow(campaign) as follower:
+            await follower.finished(SECONDS)
+        await other.close()
+    finally:
+        await second.stop()
+    contacts, calls = await api.contacts(campaign), await api.calls(campaign)
+    assert {each["status"] for each in contacts} <= {"completed", "failed"}
+    assert {each["id"]: each["attempts"] for each in contacts} == dict(Counter(each["contact_id"] for each in calls))
+    assert mortal.sql("SELECT epoch, holder IS NULL FROM lease", database="dialerd") == "3|f"
