@@ -135,13 +135,16 @@ $(BIN)/pip:
 	fi
 	@$(PYTHON) -m venv $(VENV)
 
-# The lock holds the build backend too, so that installing the project itself downloads nothing unchecked.
+# The lock holds the build backend too, so that installing the project itself, and what comes as source, downloads
+# nothing unchecked.
 $(RUNTIME): requirements.lock pyproject.toml | $(BIN)/pip
 	@echo "installing into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements.lock
+	@awk '/^[^ #]/ { wanted = /^setuptools==/ } wanted' requirements.lock > $(VENV)/backend.lock
+	@$(PIP) install --require-hashes -r $(VENV)/backend.lock
+	@$(PIP) install --no-build-isolation --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	@touch $@
 
 $(DEV): tests/requirements.lock $(RUNTIME)
-	@$(PIP) install --require-hashes -r tests/requirements.lock
+	@$(PIP) install --no-build-isolation --require-hashes -r tests/requirements.lock
 	@touch $@
