@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from dialerd import __version__
-from dialerd.client import campaigns, contacts, lists, results, tail, top, trunks
+from dialerd.client import campaigns, contacts, lists, results, tail, top, trunks, webhooks
 from dialerd.client.commands import api_options, run_command
 from dialerd.forecast import command as forecast
 
@@ -171,7 +171,15 @@ def keys() -> None:
 
 
 lists.add_keys(keys)
-for _group in (campaigns.campaigns, contacts.contacts, lists.agents, lists.callbacks, lists.dnc, trunks.trunks):
+for _group in (
+    campaigns.campaigns,
+    contacts.contacts,
+    lists.agents,
+    lists.callbacks,
+    lists.dnc,
+    trunks.trunks,
+    webhooks.webhooks,
+):
     main.add_command(_group)
 for _module in (results, tail, top):
     _module.add(main)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
 import structlog
 
+from dialerd import __version__
 from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
 from dialerd.clock import Clock
@@ -28,6 +29,7 @@ from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
+from dialerd.dispatch.webhooks import Webhooks
 from dialerd.intake.rows import IntakeOptions
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
 from dialerd.pbx.driver import PbxDriver
@@ -41,6 +43,8 @@ from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed
 from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
+from dialerd.webhooks.addresses import Rules, networks
+from dialerd.webhooks.transport import HttpTransport, Transport
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +59,7 @@ class NotReloaded(Exception):
 
 
 class Daemon:
-    """All parts of the dialer, wired together. Its clock and what makes its drivers can be given, for simulation."""
+    """All parts of the dialer, wired together. Clock, transport and what makes drivers can be given."""
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class Daemon:
         clock: Clock,
         metrics: Metrics,
         make: Callable[[str, PbxConfig, Mapping[str, str], Clock], PbxDriver] | None = None,
+        transport: Transport | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -101,6 +106,17 @@ class Daemon:
             trunks=self._trunks,
             background=self._background,
         )
+        rules = Rules(networks(config.webhooks.allow_private), http=config.webhooks.allow_http)
+        self.webhooks = Webhooks(
+            self.store,
+            clock,
+            metrics,
+            transport or HttpTransport(rules, config.webhooks.timeout_seconds, f"dialerd/{__version__}"),
+            rules,
+            concurrency=config.webhooks.concurrency,
+            max_concurrency=config.webhooks.max_concurrency,
+            background=self._background,
+        )
         self._tenants.on_change = self.dispatcher.tenant_changed
         self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
         self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
@@ -115,6 +131,7 @@ class Daemon:
             explanations=Explanations(self.dispatcher, clock),
             forecasts=Forecasts(self.dispatcher, clock),
             exclusions=Exclusions(self.store, clock, self._intake_options, self.dispatcher.listed.changed),
+            webhooks=self.webhooks,
             feed=self.feed,
             tenants=self._tenants,
             trunks=self.dispatcher.trunks,
@@ -135,11 +152,13 @@ class Daemon:
         try:
             self._journal.start()
             leftovers = await self._uploads.leftovers()
+            await self.webhooks.start()
             await self._take_up()
             async with asyncio.TaskGroup() as self._tasks:
                 dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
                 self._background(self._uploads.clean_up(leftovers))
                 self._background(self.control.finish_stops())
+                self._background(self.webhooks.clear())
                 try:
                     for name, driver in self.drivers.items():
                         await driver.start(functools.partial(self.dispatcher.hear, name))
@@ -155,6 +174,7 @@ class Daemon:
                         task.cancel()
         finally:
             await self._journal.close(CLOSE_SECONDS)
+            await self.webhooks.close()
             await self._uploads.close()
             await self.store.close()
 
@@ -288,6 +308,7 @@ class Daemon:
             lag = self._clock.wall() - committed.events[0].draft.at
             self.metrics.event_lag.observe(max(0.0, lag.total_seconds()))
         self.feed.publish(committed)
+        self.webhooks.committed(committed)
         for end in committed.ends:
             self.control.campaign_ended(end.campaign_id)
 

@@ -19,6 +19,7 @@ from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.trunks import Trunks
+from dialerd.dispatch.webhooks import Webhooks
 from dialerd.store.db import Store
 from dialerd.store.keys import Principal
 from dialerd.telemetry.metrics import Metrics
@@ -64,6 +65,7 @@ class Api:
     explanations: Explanations
     forecasts: Forecasts
     exclusions: Exclusions
+    webhooks: Webhooks
     feed: Feed
     tenants: Tenants
     trunks: Trunks

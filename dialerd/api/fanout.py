@@ -10,13 +10,13 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from itertools import takewhile
 
 import structlog
 
-from dialerd.clock import Clock, show_id
+from dialerd.clock import Clock
 from dialerd.dispatch.feed import Lagged, Subscription
+from dialerd.store import events
 from dialerd.store.errors import StoreError
 from dialerd.store.records import Event
 
@@ -182,22 +182,6 @@ def _framed(chunk: bytes) -> bytes:
 
 def encode(event: Event) -> bytes:
     """An event as it goes over the wire."""
-    draft = event.draft
-    data = {
-        "campaign_id": show_id(draft.campaign_id),
-        "contact_id": None if draft.contact_id is None else show_id(draft.contact_id),
-        "call_id": draft.call_id,
-        "status": draft.status,
-        "outcome": draft.outcome,
-        "phone_number": draft.phone_number,
-        "at": _time(draft.at),
-    }
-    if draft.reason is not None:
-        data["reason"] = draft.reason
     # JSON escapes line breaks, so that the data is one line whatever it holds.
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return f"event: {draft.kind.value}\nid: {event.seq}\ndata: {text}\n\n".encode()
-
-
-def _time(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    text = json.dumps(events.shown(event.draft), ensure_ascii=False, separators=(",", ":"))
+    return f"event: {event.draft.kind.value}\nid: {event.seq}\ndata: {text}\n\n".encode()

@@ -22,6 +22,7 @@ from dialerd.api import (
     results,
     tenants,
     trunks,
+    webhooks,
 )
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.context import Api
@@ -62,6 +63,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
         *trunks.ROUTES,
         *tenants.ROUTES,
         *KeysResource(door).routes(),
+        *webhooks.ROUTES,
     )
 
 

@@ -22,6 +22,7 @@ from dialerd.config.models import (
     StoreConfig,
     TenantConfig,
     TrunkConfig,
+    WebhooksConfig,
 )
 from dialerd.config.problems import ConfigError, Problem
 
@@ -38,6 +39,7 @@ __all__ = [
     "StoreConfig",
     "TenantConfig",
     "TrunkConfig",
+    "WebhooksConfig",
     "load",
     "parse",
     "warnings",

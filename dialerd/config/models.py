@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -72,6 +73,13 @@ def _application(value: str) -> str:
     if not _APPLICATION.fullmatch(value):
         raise ValueError("must be the name of a dialplan application alone, such as Playback")
     return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError("must be a network, such as 10.0.0.0/8, 192.168.7.20/32 or fd00::/8") from None
 
 
 def _simulated() -> SimulatedSettings:
@@ -228,6 +236,21 @@ class DispatchConfig(Section):
     """How long a stopping daemon goes on following its calls before it leaves them to the PBX."""
 
 
+class WebhooksConfig(Section):
+    """``[webhooks]``: where webhooks may go, and how many at once."""
+
+    allow_private: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    """Networks that webhooks may reach although they are not public."""
+    allow_http: Annotated[bool, Strict()] = False
+    """Without TLS everybody on the way reads along, and the signature protects from changes only."""
+    timeout_seconds: Annotated[float, Strict(), Field(gt=0, le=60)] = 10.0
+    """For one attempt: name, connection, TLS and answer."""
+    concurrency: Annotated[int, Strict(), Field(ge=1, le=100)] = 8
+    """Attempts at once of one webhook."""
+    max_concurrency: Annotated[int, Strict(), Field(ge=1, le=1000)] = 64
+    """Attempts at once of all webhooks together."""
+
+
 class LoggingConfig(Section):
     """``[logging]``: what is written to standard error."""
 
@@ -249,6 +272,7 @@ class Config(BaseSettings):
     numbers: NumbersConfig = NumbersConfig()
     agents: AgentsConfig = AgentsConfig()
     dispatch: DispatchConfig = DispatchConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
     logging: LoggingConfig = LoggingConfig()
     pbx: dict[Name, PbxConfig] = Field(default_factory=dict)
     trunk: dict[Name, TrunkConfig] = Field(default_factory=dict)

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from dialerd.core.outcome import Outcome
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that this code needs; a test holds it equal to the newest one in migrations/."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -346,6 +346,47 @@ lease = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),  # counted up by each that takes over
     sa.Column("holder", Text),  # NULL: given back in order
     sa.Column("taken_at", Instant, nullable=False),
+)
+
+webhook = sa.Table(
+    "webhook",
+    metadata,
+    sa.Column("id", RowId, primary_key=True, autoincrement=False),
+    sa.Column("tenant", Text, nullable=False),
+    sa.Column("campaign_id", sa.BigInteger),  # NULL: all campaigns of the tenant
+    sa.Column("url", Text, nullable=False),
+    sa.Column("description", Text),
+    sa.Column("kinds", Text, nullable=False),  # separated by spaces; empty: all
+    sa.Column("status", Text, nullable=False),
+    sa.Column("disabled_reason", Text),
+    sa.Column("secret", Text, nullable=False),  # whole: it signs, so that it cannot be kept as a digest
+    sa.Column("old_secret", Text),
+    sa.Column("old_secret_until", Instant),
+    # Every event up to here is settled, or has a delivery: the journal itself is the outbox.
+    sa.Column("position", sa.BigInteger, nullable=False),
+    sa.Column("failing_since", Instant),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Index("ix_webhook_tenant", "tenant", "id"),
+)
+
+# What became of an event at an endpoint: written after it was tried, together with the endpoint's position.
+webhook_delivery = sa.Table(
+    "webhook_delivery",
+    metadata,
+    sa.Column("webhook_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("campaign_id", sa.BigInteger, nullable=False),
+    sa.Column("contact_id", sa.BigInteger),
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("status", Text, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("status_code", sa.Integer),
+    sa.Column("error", Text),
+    sa.Column("created_at", Instant, nullable=False),
+    sa.Column("last_attempt_at", Instant),
+    sa.Column("next_attempt_at", Instant),
+    sa.Index("ix_delivery_status", "webhook_id", "status", "seq"),
+    sqlite_with_rowid=False,
 )
 
 # The first answer to a POST that bore an Idempotency-Key; told again to whoever repeats it.

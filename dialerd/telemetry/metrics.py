@@ -16,7 +16,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-DROPPED = ("background_work", "commit", "journal_step", "put_back", "task")
+DROPPED = ("background_work", "commit", "journal_step", "put_back", "task", "webhook_delivery")
 """What may be given up."""
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -42,6 +42,7 @@ class Metrics:
         self._pbx()
         self._store()
         self._serving()
+        self._webhooks()
 
     def _calls(self) -> None:
         self.calls = self._counter("calls", "Calls that ended, by how.", "outcome", "trunk", "pbx")
@@ -118,6 +119,23 @@ class Metrics:
         self.api_seconds = self._histogram(
             "api_request_seconds", "API requests, by route, method and status.", _DELAYS, "route", "method", "status"
         )
+
+    def _webhooks(self) -> None:
+        self.webhooks_enabled = self._gauge("webhooks_enabled", "Webhooks that are told of events.")
+        self.webhooks_ill = self._gauge("webhooks_ill", "Those of them that fail whatever they are sent.")
+        self.webhook_backlog = self._gauge("webhook_backlog", "Events taken for webhooks and not settled yet.")
+        self.webhook_lag = self._gauge(
+            "webhook_lag_seconds", "The age of the oldest event that some webhook was not told of yet."
+        )
+        self.webhook_attempts = self._counter(
+            "webhook_attempts", "Attempts to deliver. Result: delivered, refused or unreachable.", "result"
+        )
+        self.webhook_seconds = self._histogram("webhook_attempt_seconds", "Duration of one attempt.", _DELAYS)
+        self.webhooks_switched_off = self._counter(
+            "webhooks_switched_off", "Webhooks that the daemon switched off. Reason: dead or gone.", "reason"
+        )
+        for reason in ("dead", "gone"):
+            self.webhooks_switched_off.labels(reason)
 
     def observe_request(self, route: str | None, method: str, status: int, seconds: float) -> None:
         """Count one API request. ``route`` is the route's template (with ``{id}``), None where none matched."""

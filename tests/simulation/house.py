@@ -25,6 +25,7 @@ from dialerd.store.migrate import migrate
 from dialerd.store.records import Event, EventKind
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.support.endpoint import Endpoint
 
 OPEN_ALL_DAY = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
 
@@ -89,6 +90,9 @@ class House:
     url: str = ""
     """Of the store; a SQLite file in the folder, if none is given."""
 
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    """Where all webhooks lead."""
+
     def __post_init__(self) -> None:
         self.toml = TOML.format(
             store=self.url or f"sqlite:///{self.folder}/dialerd.db", trunk_a=self.trunk_a, **vars(self.size)
@@ -141,7 +145,7 @@ class House:
 
     def _daemon(self) -> Daemon:
         self.config = self.read()
-        return Daemon(self.config, self.clock, Metrics(), self._driver)
+        return Daemon(self.config, self.clock, Metrics(), self._driver, self.endpoint)
 
     def _driver(self, name: str, _pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
         if name not in self.pbxs:

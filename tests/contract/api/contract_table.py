@@ -75,6 +75,15 @@ ROWS = (
     Row("GET", "/keys", (200,), PART, answer=JSON),
     Row("POST", "/keys", (201,), bodies=(JSON,), answer=JSON),
     Row("DELETE", "/keys/{key_id}", (204, 404)),
+    # Neither reference has webhooks: they are ours altogether.
+    Row("GET", "/webhooks", (200,), PART, answer=JSON),
+    Row("POST", "/webhooks", (201, 409), bodies=(JSON,), answer=JSON),
+    Row("GET", "/webhooks/{webhook_id}", (200, 404), answer=JSON),
+    Row("PATCH", "/webhooks/{webhook_id}", (200, 404), bodies=(JSON,), answer=JSON),
+    Row("DELETE", "/webhooks/{webhook_id}", (204, 404)),
+    Row("POST", "/webhooks/{webhook_id}/test", (200, 404), answer=JSON),
+    Row("GET", "/webhooks/{webhook_id}/deliveries", (200, 404), ("status", *PART), answer=JSON),
+    Row("POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", (200, 404, 409), answer=JSON),
 )
 
 _ROW_OF_LIST = ("data", "limit", "offset", "total", "next")
@@ -160,6 +169,19 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "Listing_AgentOut_": _ROW_OF_LIST,
     "Listing_CallOut_": _ROW_OF_LIST,
     "Listing_ContactOut_": _ROW_OF_LIST,
+    "WebhookIn": ("url", "description", "campaign_id", "events"),
+    "WebhookPatch": ("url", "description", "events", "status", "after", "rotate_secret"),
+    "WebhookOut": (
+        *("id", "url", "description", "campaign_id", "events", "status", "disabled_reason", "failing_since"),
+        *("created_at", "secret"),
+    ),
+    "DeliveryOut": (
+        *("id", "event", "campaign_id", "contact_id", "status", "attempts", "status_code", "error"),
+        *("created_at", "last_attempt_at", "next_attempt_at"),
+    ),
+    "TestOut": ("delivered", "status_code", "error", "seconds"),
+    "Listing_WebhookOut_": _ROW_OF_LIST,
+    "Listing_DeliveryOut_": _ROW_OF_LIST,
     "Problem": ("type", "title", "status", "detail", "code", "errors"),
     "ErrorItem": ("field", "message", "row", "column", "value", "code"),
 }
@@ -174,10 +196,17 @@ WORDS: dict[str, tuple[str, ...]] = {
     "Fault": ("callee", "number", "trunk", "pbx", "daemon", "none"),
     "TrunkState": ("up", "paused", "down"),
     "Role": ("viewer", "operator", "admin", "system"),
+    "EventKind": (
+        *("originated", "ringing", "connected", "completed", "failed", "cancelled", "retry_scheduled"),
+        *("callback_scheduled", "campaign"),
+    ),
+    "WebhookStatus": ("enabled", "disabled"),
+    "DeliveryStatus": ("retrying", "waiting", "delivered", "failed"),
     "AgentKind": ("dialplan", "queue", "application"),
 }
 
 _C = "/campaigns/{campaign_id}"
+_REDELIVER = "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"
 CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
     ("campaign_not_found", 404): tuple(
         f"{row.method} {row.path}" for row in ROWS if row.path.startswith("/campaigns/{campaign_id}")
@@ -208,6 +237,10 @@ CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
     ("idempotency_conflict", 409): tuple(f"{row.method} {row.path}" for row in ROWS if row.method == "POST"),
     ("invalid_request", 400): tuple(f"{row.method} {row.path}" for row in ROWS if row.query or row.bodies),
     ("invalid_csv", 400): ("POST /campaigns", f"POST {_C}/contacts", "POST /dnc"),
+    ("webhook_not_found", 404): tuple(f"{row.method} {row.path}" for row in ROWS if "{webhook_id}" in row.path),
+    ("delivery_not_found", 404): (f"POST {_REDELIVER}",),
+    ("event_gone", 409): (f"POST {_REDELIVER}",),
+    ("too_many_webhooks", 409): ("POST /webhooks",),
     ("unauthorized", 401): None,
     ("forbidden", 403): None,
     ("method_not_allowed", 405): None,

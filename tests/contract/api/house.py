@@ -29,6 +29,8 @@ from dialerd.store.keys import Role
 from dialerd.store.migrate import migrate
 from dialerd.store.records import EventDraft, EventKind, Originating
 from dialerd.telemetry.metrics import Metrics
+from dialerd.webhooks.transport import Transport
+from tests.support.endpoint import Endpoint
 
 TOML = """
 [store]
@@ -174,6 +176,8 @@ class House:
 
     daemon: Daemon
     server: ApiServer
+    endpoint: Endpoint
+    """Where all webhooks lead, whatever their URL."""
     session: aiohttp.ClientSession
     keys: Mapping[str, str]
     base: str
@@ -273,14 +277,22 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    template: Template, folder: Path, limits: Limits | None = None, *, fresh: bool = True, dials: bool = False
+    template: Template,
+    folder: Path,
+    limits: Limits | None = None,
+    *,
+    fresh: bool = True,
+    dials: bool = False,
+    transport: Transport | None = None,
 ) -> AsyncIterator[House]:
     """Run a daemon on a copy of the template, or (``fresh`` false) on what the one before left; serve its API.
 
-    ``dials``: its PBX is the simulated one, with callees in a hurry.
+    ``dials``: its PBX is the simulated one, with callees in a hurry. ``transport``: instead of the house's endpoint.
     """
     config = parse(TOML.format(store=template.url(folder, fresh=fresh)), {}, folder / "dialerd.toml", Path.read_text)
-    daemon = Daemon(config, SystemClock(), Metrics(), None if dials else lambda *_: SilentDriver())
+    endpoint = Endpoint()
+    make = None if dials else lambda *_: SilentDriver()
+    daemon = Daemon(config, SystemClock(), Metrics(), make, transport or endpoint)
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
     server = ApiServer(web_app(api))
     stop, up = asyncio.Event(), asyncio.Event()
@@ -294,7 +306,7 @@ async def open_house(
         await up.wait()
         try:
             async with aiohttp.ClientSession() as session:
-                yield House(daemon, server, session, template.keys, f"http://127.0.0.1:{server.port}")
+                yield House(daemon, server, endpoint, session, template.keys, f"http://127.0.0.1:{server.port}")
         finally:
             async with asyncio.timeout(DEADLINE):
                 await server.stop(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,11 +11,17 @@ from dialerd.api.bodies import JSON
 from dialerd.api.examples import REF, example
 from dialerd.api.openapi import document
 from dialerd.api.routes import AnyRoute
+from dialerd.clock import SystemClock, read_id
+from dialerd.core.webhooks import Delivery, DeliveryStatus
+from dialerd.store import webhooks
 from dialerd.store.keys import Role
 from tests.contract.api.house import House
 
 NUMBER = "+12025550199"
 EXCLUDED = "+12025550188"
+AT = SystemClock().wall()
+FAR = itertools.count(10**9)
+"""Numbers of events that are not there yet."""
 LATER = "2030-01-01T12:00:00Z"
 
 
@@ -59,6 +66,18 @@ class Owner:
         body = {"phone_number": NUMBER, "due_at": LATER}
         return str((await self.ask("POST", f"/campaigns/{await self.id('campaign_id')}/callbacks", body))["id"])
 
+    async def webhook(self) -> str:
+        return str((await self.ask("POST", "/webhooks", {"url": "https://hooks.example.com/dialer"}))["id"])
+
+    async def delivery(self) -> str:
+        """Written past the API, which would have to dial for one."""
+        webhook_id = read_id(await self.id("webhook_id"))
+        assert webhook_id is not None
+        seq = next(FAR)
+        told = Delivery(webhook_id, seq, 1, 1, "completed", DeliveryStatus.FAILED, 1, 500, "refused", AT, AT, None)
+        await self._house.daemon.store.write(lambda tx: webhooks.put(tx, [told]))
+        return f"evt_{seq}"
+
     async def number(self) -> str:
         await self.ask("POST", "/dnc", {"phone_number": EXCLUDED})
         return EXCLUDED
@@ -71,6 +90,8 @@ MAKERS: dict[str, Callable[[Owner], Awaitable[str]]] = {
     "contact_id": Owner.contact,
     "import_id": Owner.upload,
     "callback_id": Owner.callback,
+    "webhook_id": Owner.webhook,
+    "delivery_id": Owner.delivery,
     "number": Owner.number,
 }
 
@@ -117,5 +138,7 @@ async def all_is_as_it_was(house: House, theirs: Owner) -> None:
     assert agent["name"].startswith("agent ")
     keys = await theirs.ask("GET", "/keys")
     assert await theirs.id("key_id") in {each["id"] for each in keys["data"]}
+    hook = await theirs.ask("GET", f"/webhooks/{await theirs.id('webhook_id')}")
+    assert (hook["status"], hook["url"]) == ("enabled", "https://hooks.example.com/dialer")
     listed = await theirs.ask("GET", "/dnc")
     assert [each["phone_number"] for each in listed["data"]] == [EXCLUDED]

@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from dialerd.clock import SystemClock
+from dialerd.webhooks.transport import Answer
 from tests.contract.client.conftest import CSV, Terminal, made
 
 DUE = (SystemClock().wall() + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:00Z")
@@ -242,3 +243,41 @@ async def test_trunks_are_listed_paused_and_resumed(terminal: Terminal) -> None:
     assert (await terminal.says("trunks", "resume", trunk, key="system")).startswith(f"trunk {trunk} is ")
     unknown = await terminal.run("trunks", "pause", "nowhere", key="system")
     assert (unknown.exit_code, "trunk_not_found" in unknown.stderr) == (1, True)
+
+
+async def test_webhooks_from_the_first_to_the_last(terminal: Terminal) -> None:
+    url = "https://crm.example.com/hook"
+    told = await terminal.says("webhooks", "create", url, "--event", "campaign", "--description", "CRM", key="admin")
+    first, second = told.splitlines()
+    hook = first.split()[1]
+    assert (first, second.startswith("secret: whsec_")) == (f"webhook {hook} is made", True)
+    head, row = (await terminal.says("webhooks", "list")).splitlines()
+    assert head.split() == ["ID", "STATUS", "EVENTS", "CAMPAIGN", "URL"]
+    assert row.split() == [hook, "enabled", "campaign", "-", url]
+    shown = await terminal.says("webhooks", "show", hook)
+    assert "events       campaign, of all campaigns\nstatus       enabled\n" in shown
+    assert "whsec_" not in shown
+
+    campaign = await made(terminal)
+    await terminal.says("campaigns", "start", campaign)
+    await terminal.house.endpoint.until(lambda: bool(terminal.house.endpoint.taken))
+    assert (await terminal.says("webhooks", "test", hook, key="admin")).startswith(
+        "delivered: the answer was 204, after"
+    )
+    # A change ends what is under way, and keeps what is known.
+    rotated = await terminal.says("webhooks", "rotate-secret", hook, key="admin")
+    assert rotated.startswith("secret: whsec_")
+    assert rotated != f"{second}\n"
+    (line,) = (await terminal.says("webhooks", "deliveries", hook, "--status", "delivered")).splitlines()[1:]
+    delivery = line.split()[0]
+    assert line.split()[1:5] == ["campaign", "delivered", "1", "204"]
+    assert "delivered" in await terminal.says("webhooks", "redeliver", hook, delivery, key="admin")
+
+    terminal.house.endpoint.answers = lambda _: Answer(500, "the answer was 500")
+    failed = await terminal.run("webhooks", "test", hook, key="admin")
+    assert failed.exit_code == 1
+    assert "not delivered: the answer was 500" in failed.stdout
+    assert "reason       disabled by hand\n" in await terminal.says("webhooks", "disable", hook, key="admin")
+    assert "status       enabled\n" in await terminal.says("webhooks", "enable", hook, "--after", "1", key="admin")
+    assert await terminal.says("webhooks", "delete", hook, key="admin") == f"webhook {hook} is deleted\n"
+    assert (await terminal.json("webhooks", "list"))["total"] == 0

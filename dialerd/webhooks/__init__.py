@@ -1,0 +1,1 @@
+"""Webhooks: events told to others over HTTP, signed, in order per contact, at least once."""
