@@ -27,6 +27,7 @@ from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
+from dialerd.dispatch.retention import Keep, Retention
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
 from dialerd.dispatch.webhooks import Webhooks
@@ -117,6 +118,15 @@ class Daemon:
             max_concurrency=config.webhooks.max_concurrency,
             background=self._background,
         )
+        keep = config.retention
+        self.retention = Retention(
+            self.store,
+            clock,
+            metrics,
+            Keep(keep.events_days, keep.finished_campaigns_days, keep.deliveries_days),
+            tenants=tenants.values,
+            webhooks=self.webhooks,
+        )
         self._tenants.on_change = self.dispatcher.tenant_changed
         self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
         self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
@@ -159,6 +169,7 @@ class Daemon:
                 self._background(self._uploads.clean_up(leftovers))
                 self._background(self.control.finish_stops())
                 self._background(self.webhooks.clear())
+                self._background(self.retention.run())
                 try:
                     for name, driver in self.drivers.items():
                         await driver.start(functools.partial(self.dispatcher.hear, name))

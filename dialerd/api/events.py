@@ -11,7 +11,7 @@ from dialerd.api.problems import CAMPAIGN_NOT_FOUND, INVALID_REQUEST, refuse, un
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.streams import Streams
 from dialerd.dispatch.errors import FieldError
-from dialerd.store import campaigns, events
+from dialerd.store import campaigns, events, retention
 from dialerd.store.keys import Role
 
 _HEADER = "Last-Event-ID"
@@ -36,13 +36,18 @@ class EventsResource:
         header = request.raw.headers.get(_HEADER)
         after = _number(_HEADER, header) if header else _number("after", request.query.after)
         async with request.api.store.read() as conn:
-            if await campaigns.get(conn, request.tenant.id, campaign_id) is None:
+            campaign = await campaigns.get(conn, request.tenant.id, campaign_id)
+            if campaign is None:
                 raise refuse(CAMPAIGN_NOT_FOUND)
             last = max(request.api.feed.last, await events.last(conn))
             if after is not None and after > last:
                 # Following from there would be silent until the numbers had come that far.
                 raise unfit([FieldError(_HEADER if header else "after", "is no event's id yet")])
-        return await self._streams.serve(request.raw, campaign_id, after, last)
+            oldest = await retention.oldest_event(conn)
+        missed = None
+        if after is not None and oldest is not None and after < oldest[0] - 1 and campaign.created_at < oldest[1]:
+            missed = oldest[0] - 1
+        return await self._streams.serve(request.raw, campaign_id, after, last, missed)
 
     def routes(self) -> tuple[AnyRoute, ...]:
         """The routes of this resource."""

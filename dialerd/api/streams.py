@@ -45,11 +45,14 @@ class Streams:
         for _, task in self._fanouts.values():
             task.cancel()
 
-    async def serve(self, raw: web.Request, campaign_id: int, after: int | None, last: int) -> web.StreamResponse:
+    async def serve(
+        self, raw: web.Request, campaign_id: int, after: int | None, last: int, missed: int | None = None
+    ) -> web.StreamResponse:
         """Tell a campaign's events after a number (None: from now on) until the client leaves or the daemon stops.
 
         ``last`` is the number of the last event in the store. The stream opens with the id of its beginning: a client
-        that loses it before the first event misses nothing.
+        that loses it before the first event misses nothing. ``missed``: events after ``after`` up to this number are no
+        longer kept, which an event ``reset`` tells.
 
         Raises Rejected (``rate_limited``) where too many streams are open.
         """
@@ -72,7 +75,7 @@ class Streams:
                     raise ConnectionError("the client left")
                 raw.transport.set_write_buffer_limits(high=self._limits.stream_buffer_bytes)
                 client = Client(raw.transport, place, chunked=chunked, most=self._limits.stream_buffer_bytes)
-                await self._write(writer, f"retry: {_RETRY_MS}\nid: {place}\n\n".encode())
+                await self._write(writer, _opening(place, missed))
                 await self._tell(client, writer, campaign_id, fanout)
         except ConnectionError:
             pass  # the client left
@@ -161,6 +164,13 @@ class Streams:
                 await writer.drain()
         except TimeoutError:
             raise _Slow from None
+
+
+def _opening(place: int, missed: int | None) -> bytes:
+    text = f"retry: {_RETRY_MS}\nid: {place}\n\n"
+    if missed is not None:
+        text += f'event: reset\nid: {missed}\ndata: {{"missed_up_to":"{missed}"}}\n\n'
+    return text.encode()
 
 
 class _Slow(Exception):

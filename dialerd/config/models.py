@@ -251,6 +251,26 @@ class WebhooksConfig(Section):
     """Attempts at once of all webhooks together."""
 
 
+def _days_of_events(value: int) -> int:
+    if value == 1:
+        raise ValueError("must be 0 (for ever) or 2 days at least: webhooks are told for a day")
+    return value
+
+
+_Days = Annotated[int, Strict(), Field(ge=0, le=36_500)]
+
+
+class RetentionConfig(Section):
+    """``[retention]``: for how many days what is kept; 0: for ever. Older things are removed a little at a time."""
+
+    events_days: Annotated[_Days, AfterValidator(_days_of_events)] = 90
+    """Streams and webhooks can go on after an event as long as it is kept; calls and results do not need events."""
+    finished_campaigns_days: _Days = 0
+    """Completed, cancelled and deleted campaigns, with their contacts, calls and results."""
+    deliveries_days: _Days = 14
+    """What became of the deliveries of webhooks."""
+
+
 class LoggingConfig(Section):
     """``[logging]``: what is written to standard error."""
 
@@ -273,6 +293,7 @@ class Config(BaseSettings):
     agents: AgentsConfig = AgentsConfig()
     dispatch: DispatchConfig = DispatchConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
+    retention: RetentionConfig = RetentionConfig()
     logging: LoggingConfig = LoggingConfig()
     pbx: dict[Name, PbxConfig] = Field(default_factory=dict)
     trunk: dict[Name, TrunkConfig] = Field(default_factory=dict)

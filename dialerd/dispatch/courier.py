@@ -117,6 +117,12 @@ class Courier:
         """Take from the journal what there is room for."""
         if not self._may_look() or self._due_now() < self._look_at:
             return
+        missed = self._desk.pages.forgotten - self.lanes.read_to
+        if missed > 0:
+            # They are not all its own, but nobody can tell any more.
+            log.warning("webhook_events_not_kept", **about(self.hook), events=missed)
+            self._desk.metrics.dropped.labels("webhook_event").inc(missed)
+            self.lanes.read_to = self._desk.pages.forgotten
         try:
             while self._may_look():
                 found, upto = await self._desk.pages.after(self.lanes.read_to)

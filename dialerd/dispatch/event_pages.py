@@ -33,6 +33,8 @@ class EventPages:
         self._reading = asyncio.Lock()
         self.last = 0
         """The number of the last committed event."""
+        self.forgotten = 0
+        """Events up to this number are not kept any more."""
 
     async def after(self, position: int) -> tuple[list[tuple[Event, str | None]], int]:
         """Some events after a number, each with its tenant (None: its campaign is gone), and up to which they go.

@@ -14,7 +14,7 @@ from dialerd.dispatch.courier import Courier, Desk, about, deliver, post
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.event_pages import EventPages
 from dialerd.dispatch.pace import Pace
-from dialerd.store import campaigns, events, webhooks
+from dialerd.store import campaigns, events, retention, webhooks
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.tx import Committed, Tx
@@ -91,6 +91,8 @@ class Webhooks:
         """Take up every webhook that is enabled. Raises StoreError."""
         async with self._store.read() as conn:
             self._pages.last = await events.last(conn)
+            oldest = await retention.oldest_event(conn)
+            self._pages.forgotten = 0 if oldest is None else oldest[0] - 1
             found = await webhooks.enabled(conn)
         self._open = True
         for each in found:
@@ -120,9 +122,9 @@ class Webhooks:
             for courier in self._couriers.values():
                 courier.news()
 
-    def needed_after(self) -> int | None:
-        """The event after which some enabled webhook was not told yet; None: there is none."""
-        return min((each.lanes.position for each in self._couriers.values()), default=None)
+    def forgotten(self, upto: int) -> None:
+        """Events up to a number were removed for their age. What nobody was told of by then is lost, and counted."""
+        self._pages.forgotten = max(self._pages.forgotten, upto)
 
     # -- what people do -----------------------------------------------------------------------------------------
 

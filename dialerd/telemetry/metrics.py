@@ -16,7 +16,7 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-DROPPED = ("background_work", "commit", "journal_step", "put_back", "task", "webhook_delivery")
+DROPPED = ("background_work", "commit", "journal_step", "put_back", "task", "webhook_delivery", "webhook_event")
 """What may be given up."""
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -107,6 +107,13 @@ class Metrics:
         self.queue_length = self._gauge(
             "queue_length", "What waits. Queue: store_writes, journal_steps or contacts_at_hand.", "queue"
         )
+        self.retention_removed = self._counter(
+            "retention_removed",
+            "What was removed for its age. What: events, deliveries, campaigns, rows_of_campaigns.",
+            "what",
+        )
+        for what in ("events", "deliveries", "campaigns", "rows_of_campaigns"):
+            self.retention_removed.labels(what)
         self.dropped = self._counter("dropped", "What was given up, by kind; every one of them is in the log.", "what")
         for what in DROPPED:
             self.dropped.labels(what)  # at 0 from the start: a counter that is born at 1 never rose, to Prometheus

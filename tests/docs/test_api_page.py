@@ -23,7 +23,9 @@ def shown() -> set[tuple[str, str]]:
                 continue
             method = re.search(r"-X (\w+)", step.command)
             sends = re.search(r"--json|-F |--data", step.command)
-            shape = re.sub(r"(?<=/dnc/)\S+|(?<=/trunks/)[^/]+|(?<=/tenants/)[^/]+", "{}", _ID.sub("{}", path[1]))
+            shape = re.sub(
+                r"evt_\d+|(?<=/dnc/)\S+|(?<=/trunks/)[^/]+|(?<=/tenants/)[^/]+", "{}", _ID.sub("{}", path[1])
+            )
             found.add((method[1] if method else "POST" if sends else "GET", shape))
     return found
 

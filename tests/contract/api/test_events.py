@@ -16,6 +16,7 @@ import pytest
 
 from dialerd.api.context import Limits
 from dialerd.clock import read_id, show_id
+from dialerd.store import events, retention
 from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.tx import Tx
 from tests.contract.api.house import DEADLINE, House, Template, open_house
@@ -276,3 +277,34 @@ async def test_shutdown_ends_the_streams(house: House) -> None:
             assert [each async for each in told] == []
     with pytest.raises(aiohttp.ClientConnectionError):
         await house.ask("GET", "/campaigns")
+
+
+async def test_a_stream_from_before_what_is_kept_says_so(house: House) -> None:
+    old = await house.campaign("+12025550101")
+    for action in ("start", "pause", "resume"):
+        assert (await house.ask("POST", f"/campaigns/{old}/{action}")).status == 200
+    store = house.daemon.store
+    async with store.read() as conn:
+        last = await events.last(conn)
+    removed, upto = await store.write(lambda tx: retention.remove_events(tx, house.clock.wall(), 100))
+    assert (removed, upto) == (last - 1, last - 1), "the newest stays"
+    young = await house.campaign("+12025550102")
+    await house.ask("POST", f"/campaigns/{young}/start")
+
+    async def opening(campaign_id: str, after: int) -> list[str]:
+        path = f"{house.base}/api/v1/campaigns/{campaign_id}/events?after={after}"
+        async with asyncio.timeout(DEADLINE), house.session.get(path, headers=house.headers()) as response:
+            blocks: list[str] = []
+            while len(blocks) < 3:
+                blocks.append((await response.content.readuntil(b"\n\n")).decode())
+                if "event: campaign" in blocks[-1]:
+                    break
+            return blocks
+
+    first, reset, kept = await opening(old, 0)
+    assert "id: 0\n" in first
+    assert reset == f'event: reset\nid: {upto}\ndata: {{"missed_up_to":"{upto}"}}\n\n'
+    assert f"id: {last}\n" in kept
+    # Whoever missed nothing is told nothing of the kind: from the last one removed on, and of a younger campaign.
+    for campaign_id, after in ((old, upto), (young, 0)):
+        assert not any("reset" in block for block in await opening(campaign_id, after))

@@ -17,6 +17,7 @@ from tests.contract.api import (
     test_contacts,
     test_do_not_call,
     test_idempotency,
+    test_webhooks,
 )
 from tests.contract.api.house import Template, make_store
 from tests.support.postgres import Cluster
@@ -29,6 +30,7 @@ for _module in (
     test_contacts,
     test_do_not_call,
     test_idempotency,
+    test_webhooks,
 ):
     for _name, _test in tuple(vars(_module).items()):
         if _name.startswith("test_"):

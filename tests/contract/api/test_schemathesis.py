@@ -23,9 +23,10 @@ _KNOWN = """
 "path.agent_id" = "{agent_id}"
 "path.trunk_id" = "spare"
 "path.tenant_id" = "acme"
+"path.webhook_id" = "{webhook_id}"
 [[operations]]
 include-method = "DELETE"
-parameters = {{ "path.campaign_id" = "{doomed}", "path.agent_id" = "{agent_id}" }}
+parameters = {{ "path.campaign_id" = "{doomed}", "path.agent_id" = "{agent_id}", "path.webhook_id" = "{nobody}" }}
 """
 # What fits the schema may still name an agent that does not exist, or a name that is taken: no schema can tell.
 _MAY_REFUSE = """
@@ -37,7 +38,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("key", "paths"), [("admin", "^/(campaigns|agents|dnc|keys)"), ("system", "^/(trunks|tenants)")]
+    ("key", "paths"),
+    [("admin", "^/(campaigns|agents|dnc|keys)"), ("admin", "^/webhooks"), ("system", "^/(trunks|tenants)")],
 )
 async def test_the_daemon_does_what_its_document_says(template: Template, tmp_path: Path, key: str, paths: str) -> None:
     config = tmp_path / "schemathesis.toml"
@@ -48,6 +50,8 @@ async def test_the_daemon_does_what_its_document_says(template: Template, tmp_pa
         known = {name: await house.campaign("+12025550101", agent_id=agent_id) for name in ("campaign_id", "doomed")}
         tenant = {"id": "acme", "max_calls_per_second": 1, "max_concurrent_calls": 1, "trunks": ["a"]}
         assert (await house.ask("POST", "/tenants", key="system", json=tenant)).status == 201
+        hook = await house.ask("POST", "/webhooks", key="admin", json={"url": "https://crm.example.com/"})
+        known |= {"webhook_id": hook.json["id"], "nobody": house.nobody()}
         refusals = "".join(_MAY_REFUSE.format(name=name) for name in with_bodies)
         config.write_text(_KNOWN.format(agent_id=agent_id, **known) + refusals)
         process = await asyncio.create_subprocess_exec(
