@@ -14,7 +14,7 @@ from tests.contract.api.house import House
 pytestmark = pytest.mark.slow
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
-PAGES = ("/", "/campaigns", "/campaigns/new", "/callbacks", "/agents", "/dnc", "/trunks", "/keys")
+PAGES = ("/", "/campaigns", "/campaigns/new", "/callbacks", "/agents", "/dnc", "/trunks", "/webhooks", "/keys")
 
 
 async def test_a_wrong_key_is_refused_in_words(desk: Desk) -> None:

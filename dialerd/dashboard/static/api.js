@@ -53,6 +53,10 @@ export class Api {
     return (await this.send("POST", path, { json, ...how })).json();
   }
 
+  async patch(path, json) {
+    return (await this.send("PATCH", path, { json })).json();
+  }
+
   async remove(path) {
     await this.send("DELETE", path);
   }

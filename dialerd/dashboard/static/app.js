@@ -19,6 +19,8 @@ import * as newContacts from "/dashboard/pages/new_contacts.js";
 import * as overview from "/dashboard/pages/overview.js";
 import * as signIn from "/dashboard/pages/sign_in.js";
 import * as trunks from "/dashboard/pages/trunks.js";
+import * as webhook from "/dashboard/pages/webhook.js";
+import * as webhooks from "/dashboard/pages/webhooks.js";
 
 // [path, page, the least role that sees it; null: every key, a system key too; another role that does]
 const ROUTES = [
@@ -35,11 +37,13 @@ const ROUTES = [
   ["/agents", agents, "viewer"],
   ["/dnc", doNotCall, "viewer"],
   ["/trunks", trunks, null],
+  ["/webhooks", webhooks, "viewer"],
+  ["/webhooks/:webhook", webhook, "viewer"],
   ["/keys", keys, "admin", "system"],
 ];
 const MENU = [
   ["/", "Overview"], ["/campaigns", "Campaigns"], ["/callbacks", "Callbacks"], ["/agents", "Agents"],
-  ["/dnc", "Do not call"], ["/trunks", "Trunks"], ["/keys", "Keys"],
+  ["/dnc", "Do not call"], ["/trunks", "Trunks"], ["/webhooks", "Webhooks"], ["/keys", "Keys"],
 ];
 
 const main = document.querySelector("main");
