@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import heapq
 import itertools
 import math
@@ -134,6 +135,24 @@ class SystemClock:
         return self._random.random()
 
 
+class _TimerInTurn(asyncio.TimerHandle):
+    """A timer that comes after those of the same moment that were set before it.
+
+    On virtual time many timers share a moment, and the order that a heap gives to equals hangs on all others in it.
+    """
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, turn: int, when: float, *rest: Any) -> None:
+        super().__init__(when, *rest)
+        self._turn = turn
+
+    def __lt__(self, other: asyncio.TimerHandle) -> bool:
+        if not isinstance(other, _TimerInTurn):
+            return NotImplemented
+        return (self.when(), self._turn) < (other.when(), other._turn)
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time jumps to the next timer as soon as nothing else can happen.
 
@@ -144,6 +163,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = 0.0
         self._held = 0
+        self._turns = itertools.count()
         super().__init__(_JumpingSelector(self))
         # asyncio runs a timer that is due within the clock's resolution. A real clock's nanosecond is less than the
         # distance between two floats after 2**24 seconds: a timer due exactly now would be waited for without end.
@@ -152,6 +172,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """The virtual monotonic time, in seconds."""
         return self._virtual
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Run the callback at a virtual moment; those of one moment in the order in which they were set."""
+        timer = _TimerInTurn(next(self._turns), when, callback, args, self, context)
+        heapq.heappush(self._scheduled, timer)  # type: ignore[attr-defined] # asyncio's own heap of timers
+        timer._scheduled = True  # type: ignore[attr-defined]
+        return timer
 
     def advance(self, seconds: float) -> None:
         """Move the virtual time forward."""

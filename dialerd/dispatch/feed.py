@@ -82,13 +82,13 @@ class Feed:
 
     def publish(self, committed: Committed) -> None:
         """Take the events of one commit. Never waits: a reader's slowness is the reader's."""
-        woken: set[_Channel] = set()
+        woken: dict[_Channel, None] = {}  # in the order of their events: a simulation must repeat exactly
         for event in committed.events:
             self.last = event.seq
             channel = self._channels.get(event.draft.campaign_id)
             if channel is not None:
                 channel.add(event)
-                woken.add(channel)
+                woken[channel] = None
         for channel in woken:
             channel.wake()
 

@@ -122,7 +122,8 @@ class Wire:
         self._hear = hear
         self._lost = lost
         self._draw = draw
-        self._waiting: set[asyncio.Future[Any]] = set()
+        self._waiting: dict[asyncio.Future[Any], None] = {}
+        """In the order in which they came: a run must repeat exactly."""
         self._backlog: list[Callable[[], None]] = []
         self.up = True
 
@@ -151,12 +152,12 @@ class Wire:
         clock.call_at(there, lambda: self._carry(arrive) if self.up else arrive())
         late = LinkLost(f"no answer within {settings.deadline_seconds:g} s")
         deadline = clock.call_at(clock.mono() + settings.deadline_seconds, lambda: _fail(answered, late))
-        self._waiting.add(answered)
+        self._waiting[answered] = None
         try:
             return await answered
         finally:
             deadline.cancel()
-            self._waiting.discard(answered)
+            self._waiting.pop(answered, None)
 
     def tell(self, event: CallEvent | TrunkWord) -> None:
         """Carry an event to the driver: or lose it, repeat it or bring it late, as the settings say."""
