@@ -365,6 +365,9 @@ class Daemon:
         task = self._tasks.create_task(guarded())
         self._unwaited.add(task)
         task.add_done_callback(self._unwaited.discard)
+        if isinstance(work, Coroutine):
+            # Of a task that is cancelled before its first step nobody else lets go of the work.
+            task.add_done_callback(lambda _: work.close())
 
 
 def _dials(config: Config, pbx: str) -> dict[str, str]:

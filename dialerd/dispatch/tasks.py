@@ -35,7 +35,9 @@ class Tasks:
             work.close()
             return
         assert self._group is not None, "the dispatcher does not run yet"
-        self._group.create_task(self._guarded(work))
+        task = self._group.create_task(self._guarded(work))
+        # Of a task that is cancelled before its first step nobody else lets go of the work.
+        task.add_done_callback(lambda _: work.close())
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """A fault in one call's handling is that call's: it is logged and counted, and recovery settles the call."""
