@@ -18,7 +18,7 @@ from aiohttp import web
 from dialerd.api.context import Api
 from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, ConfigError, ServerConfig, warnings
-from dialerd.service import CLOSE_SECONDS, Daemon, NotReloaded
+from dialerd.service import CLOSE_SECONDS, Daemon, NotReloaded, ReloadDropped
 from dialerd.store.errors import StoreError, StoreTakenOver
 from dialerd.store.file_lock import alone_with
 from dialerd.telemetry import logs
@@ -272,6 +272,8 @@ class _Reloads:
                 await self._reload()
             except ConfigError as error:
                 log.error("config_not_reloaded", problems=[f"{key}: {message}" for key, message in error.problems])
+            except ReloadDropped as error:
+                log.info("reload_dropped", reason=str(error))
             except (NotReloaded, OSError) as error:
                 log.error("config_not_reloaded", problems=[str(error)])
             except Exception:

@@ -59,6 +59,10 @@ class NotReloaded(Exception):
     """A changed configuration could not be taken up; nothing was changed."""
 
 
+class ReloadDropped(NotReloaded):
+    """The daemon stops; its next start reads the configuration anyway."""
+
+
 class Daemon:
     """All parts of the dialer, wired together. Clock, transport and what makes drivers can be given."""
 
@@ -257,9 +261,11 @@ class Daemon:
             async with self.store.read() as conn:
                 stored_tenants = await stored.everyone(conn)
         except StoreError as error:
+            if self._stopping:
+                raise ReloadDropped("the daemon is stopping") from error
             raise NotReloaded(f"the store's tenants cannot be read: {error}") from error
         if self._stopping:
-            raise NotReloaded("the daemon is stopping")
+            raise ReloadDropped("the daemon is stopping")
         # From here on to the end nothing else runs: nobody sees half of a change.
         change = changes(self._config, wanted, self._links)
         config = change.config

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from aiohttp import web
@@ -16,11 +16,20 @@ from pydantic import BaseModel
 
 from dialerd.api.context import Limits
 from dialerd.api.fields import control_characters, validate
-from dialerd.api.problems import INVALID_REQUEST, PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refused, refuse, unfit
+from dialerd.api.problems import (
+    DATABASE_ERROR,
+    INVALID_REQUEST,
+    PAYLOAD_TOO_LARGE,
+    UNSUPPORTED_MEDIA_TYPE,
+    Refused,
+    refuse,
+    unfit,
+)
 from dialerd.api.strict_json import parse_object
 
 JSON = "application/json"
 _WRITE_BYTES = 2**20
+_CLOSE = {"Connection": "close"}
 _DIGEST = web.RequestKey[Any]("body_digest")
 
 M = TypeVar("M", bound=BaseModel)
@@ -93,12 +102,11 @@ async def read_all(raw: web.Request, limits: Limits) -> bytes:
     """The whole body, small enough for memory. Raises Rejected."""
     _bound(raw, limits.json_bytes)
     data = bytearray()
-    with readable():
-        async with asyncio.timeout(limits.body_seconds):
-            while chunk := await raw.content.readany():
-                data += chunk
-                if len(data) > limits.json_bytes:
-                    raise too_large(limits.json_bytes)
+    async with arriving(raw, limits.body_seconds):
+        while chunk := await raw.content.readany():
+            data += chunk
+            if len(data) > limits.json_bytes:
+                raise too_large(limits.json_bytes)
     digest(raw).update(data)
     return bytes(data)
 
@@ -108,9 +116,8 @@ async def spooled(raw: web.Request, limits: Limits) -> AsyncIterator[str]:
     """The whole body as a temporary file, which is gone after the block. Raises Rejected."""
     _bound(raw, limits.upload_bytes)
     async with Spool() as spool:
-        with readable():
-            async with asyncio.timeout(limits.upload_seconds):
-                await spool.take(lambda: _next(raw, limits), limits.upload_bytes, digest(raw))
+        async with arriving(raw, limits.upload_seconds):
+            await spool.take(lambda: _next(raw, limits), limits.upload_bytes, digest(raw))
         yield spool.path
 
 
@@ -163,15 +170,44 @@ async def within(reading: Awaitable[T], limits: Limits) -> T:
         return await reading
 
 
-@contextlib.contextmanager
-def readable() -> Iterator[None]:
-    """Tell what goes wrong with a body on its way as what it is. Raises Rejected."""
-    try:
-        yield
-    except TimeoutError:
-        raise refuse(INVALID_REQUEST, "the body did not arrive in time", {"Connection": "close"}) from None
-    except (web.RequestPayloadError, BadHttpMessage):
-        raise refuse(INVALID_REQUEST, "the body is cut short or badly encoded", {"Connection": "close"}) from None
+class Arrivals:
+    """The bodies that are on their way: a server that stops waits for none of them, for nobody could act on it."""
+
+    def __init__(self) -> None:
+        self._deadlines: set[asyncio.Timeout] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """Refuse those that are on their way, and all that come later."""
+        self._ended = True
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(0.0)
+
+    @contextlib.asynccontextmanager
+    async def reading(self, seconds: float) -> AsyncIterator[None]:
+        """Read a body in this block, for at most so many seconds. Raises Rejected, by what goes wrong on its way."""
+        try:
+            async with asyncio.timeout(0.0 if self._ended else seconds) as deadline:
+                self._deadlines.add(deadline)
+                try:
+                    yield
+                finally:
+                    self._deadlines.discard(deadline)
+        except TimeoutError:
+            if self._ended:
+                raise refuse(DATABASE_ERROR, "the daemon is stopping; the request changed nothing", _CLOSE) from None
+            raise refuse(INVALID_REQUEST, "the body did not arrive in time", _CLOSE) from None
+        except (web.RequestPayloadError, BadHttpMessage):
+            raise refuse(INVALID_REQUEST, "the body is cut short or badly encoded", _CLOSE) from None
+
+
+ARRIVALS = web.AppKey("arrivals", Arrivals)
+
+
+def arriving(raw: web.Request, seconds: float) -> contextlib.AbstractAsyncContextManager[None]:
+    """See :meth:`Arrivals.reading`; those of the request's own server."""
+    return raw.app[ARRIVALS].reading(seconds)
 
 
 def too_large(most: int) -> Refused:

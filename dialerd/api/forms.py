@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from dialerd.api.bodies import Spool, digest, readable, too_large, within
+from dialerd.api.bodies import Spool, arriving, digest, too_large, within
 from dialerd.api.context import Limits
 from dialerd.api.problems import INVALID_REQUEST, Refused, refuse, unfit
 from dialerd.dispatch.errors import FieldError, Rejected
@@ -40,15 +39,14 @@ async def read_form(raw: web.Request, limits: Limits) -> AsyncIterator[Form]:
         raise too_large(limits.upload_bytes)
     form = Form()
     async with contextlib.AsyncExitStack() as stack:
-        with readable():
-            async with asyncio.timeout(limits.upload_seconds):
-                try:
-                    await _read_parts(raw, limits, form, stack)
-                except (Rejected, TimeoutError, web.RequestPayloadError, ConnectionError):
-                    raise
-                except (ValueError, AssertionError, RuntimeError, LookupError, web.HTTPException):
-                    # The parser's ways to say that the body is not what its Content-Type says.
-                    raise _malformed() from None
+        async with arriving(raw, limits.upload_seconds):
+            try:
+                await _read_parts(raw, limits, form, stack)
+            except (Rejected, TimeoutError, web.RequestPayloadError, ConnectionError):
+                raise
+            except (ValueError, AssertionError, RuntimeError, LookupError, web.HTTPException):
+                # The parser's ways to say that the body is not what its Content-Type says.
+                raise _malformed() from None
         yield form
 
 

@@ -25,6 +25,7 @@ from dialerd.api import (
     webhooks,
 )
 from dialerd.api.auth import Doorkeeper
+from dialerd.api.bodies import ARRIVALS, Arrivals
 from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
@@ -68,7 +69,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
 
 
 def build_app(api: Api) -> web.Application:
-    """Make the web application. It ends its event streams when it is shut down."""
+    """Make the web application. It ends its event streams, and the bodies on their way, when it is shut down."""
     app = web.Application(middlewares=[middleware(api)], client_max_size=api.limits.upload_bytes)
     streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits)
     door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
@@ -83,10 +84,13 @@ def build_app(api: Api) -> web.Application:
     docs.add_routes(app, routes)
     app.on_response_prepare.append(secure)
 
-    async def end_streams(_app: web.Application) -> None:
-        streams.close()
+    app[ARRIVALS] = Arrivals()
 
-    app.on_shutdown.append(end_streams)
+    async def end(app: web.Application) -> None:
+        streams.close()
+        app[ARRIVALS].end()
+
+    app.on_shutdown.append(end)
     return app
 
 

@@ -17,8 +17,8 @@ from tests.lab.lab import DIALERD, Lab
 
 TENANT = "lab"
 CALLER_ID = "+12025550199"
-START_SECONDS = 20.0
-STOP_SECONDS = 15.0
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
 _LONGEST_LINE = 1 << 20
 _LINES_SHOWN = 300
 
@@ -198,6 +198,13 @@ class Daemon:
             await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
         except TimeoutError:
             self._process.kill()
+        return await self._ended()
+
+    async def ended(self, seconds: float = STOP_SECONDS) -> int:
+        """Wait for the daemon to end by itself, or because it was told to; returns its exit status."""
+        assert self._process is not None
+        self.up.clear()
+        await asyncio.wait_for(self._process.wait(), seconds)
         return await self._ended()
 
     async def logged(self, event: str, *, after: int = 0, seconds: float = START_SECONDS, **fields: Any) -> Any:

@@ -48,10 +48,13 @@ async def simulated(
         return CONFIGURATION.format(store=store, port=port, rate=rate, talk=talk, drain=drain, tenant=TENANT)
 
     daemon = Daemon(folder, stock, write)
-    await daemon.start()
     api = Api(daemon)
     try:
+        await daemon.start()
         yield daemon, api
+    except BaseException as error:
+        error.add_note(daemon.show())
+        raise
     finally:
         await api.close()
         await daemon.stop()
