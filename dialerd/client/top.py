@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from collections.abc import Mapping
@@ -80,10 +81,11 @@ async def _top(session: Session, interval: float, once: bool) -> None:
 
         Console(highlight=False).print(render(first, None, None))
         return
-    await _watch(session.api, clock, first, interval)
+    await watch(session.api, clock, first, interval)
 
 
-async def _watch(api: Api, clock: Clock, snapshot: Snapshot, interval: float) -> None:
+async def watch(api: Api, clock: Clock, snapshot: Snapshot, interval: float) -> None:
+    """Show one look after another until the task is cancelled. Raises ClientError for what no later look would mend."""
     from rich.live import Live
 
     earlier, trouble = None, None
@@ -96,6 +98,9 @@ async def _watch(api: Api, clock: Clock, snapshot: Snapshot, interval: float) ->
             except Unreachable as error:
                 # What was last seen stays, and says that it is old.
                 trouble = str(error)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                # Ctrl-C, which the request under way took for a failure of its own.
+                raise asyncio.CancelledError
             screen.update(render(snapshot, earlier, trouble), refresh=True)
 
 

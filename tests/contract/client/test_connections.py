@@ -157,9 +157,9 @@ async def test_top_draws_on_a_terminal_until_ctrl_c(terminal: Terminal) -> None:
             await more.wait()
 
     loop = asyncio.get_running_loop()
+    process = await typed(terminal, "top", "--interval", "0.2", stdout=theirs)
+    os.close(theirs)
     try:
-        process = await typed(terminal, "top", "--interval", "0.2", stdout=theirs)
-        os.close(theirs)
         loop.add_reader(ours, read)
         async with asyncio.timeout(DEADLINE):
             await until(b"channels in use", 3)
@@ -170,6 +170,9 @@ async def test_top_draws_on_a_terminal_until_ctrl_c(terminal: Terminal) -> None:
     finally:
         loop.remove_reader(ours)
         os.close(ours)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
     assert b"\x1b[?25h" in screen.getvalue()
 
 
