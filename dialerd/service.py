@@ -27,6 +27,7 @@ from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
+from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.retention import Keep, Retention
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
@@ -170,9 +171,9 @@ class Daemon:
             await self._take_up()
             async with asyncio.TaskGroup() as self._tasks:
                 dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
-                self._background(self._uploads.clean_up(leftovers))
-                self._background(self.control.finish_stops())
-                self._background(self.webhooks.clear())
+                self._persist("leftovers", functools.partial(self._uploads.clean_up, leftovers))
+                self._persist("stops", self.control.finish_stops)
+                self._persist("webhooks", self.webhooks.clear)
                 self._background(self.retention.run())
                 try:
                     for name, driver in self.drivers.items():
@@ -352,6 +353,10 @@ class Daemon:
         return IntakeOptions(
             default_region=tenant.default_region or numbers.default_region, validate=numbers.validation
         )
+
+    def _persist(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do in the background what has to be done, however long the store fails."""
+        self._background(persist(self._clock, what, work))
 
     def _background(self, work: Awaitable[None]) -> None:
         """Do what nobody waits for. It ends with the daemon; the next start takes up what has to be done."""

@@ -9,15 +9,13 @@ import structlog
 
 from dialerd.clock import Clock
 from dialerd.dispatch.pace import Pace
+from dialerd.dispatch.persistence import persist
 from dialerd.store import contacts, imports, removal
 from dialerd.store.db import Store
-from dialerd.store.errors import StoreError
 from dialerd.store.tx import Tx
 
 log = structlog.get_logger(__name__)
 
-_AGAIN = 5.0
-"""Seconds after which a store that fails is asked again."""
 _MOST_NUMBERS = 500
 """Numbers that one statement names."""
 
@@ -62,12 +60,7 @@ class Clearing:
 
     async def persist(self, campaign_id: int, work: Callable[[], Awaitable[None]]) -> None:
         """Do some of this work that has to be done, again and again while the store fails."""
-        while True:
-            try:
-                return await work()
-            except StoreError as error:
-                log.error("contacts_not_cleared", campaign_id=campaign_id, reason=str(error))
-                await self._clock.sleep(_AGAIN)
+        await persist(self._clock, "contacts", work, campaign_id=campaign_id)
 
     async def remove_upload(self, campaign_id: int, import_id: int) -> None:
         """Remove an upload that was not published: its numbers, its contacts, its report, itself. Raises StoreError.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from dialerd.dispatch.checks import agent_for, check_settings
 from dialerd.dispatch.clearing import Clearing
 from dialerd.dispatch.dispatcher import Dispatcher
 from dialerd.dispatch.errors import Rejected
+from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.requests import ImportReport, NewCampaign, Upload
 from dialerd.dispatch.uploads import Uploads
 from dialerd.store import agents, campaigns, contacts, removal
@@ -102,7 +104,8 @@ class Control:
             report = await self._uploads.add(made.id, tenant, upload)
         except BaseException:
             # Nobody has seen it: a campaign is there with its contacts, or not at all.
-            self._background(self._store.write(lambda tx: campaigns.remove(tx, made.id)))
+            remove = partial(self._store.write, partial(campaigns.remove, campaign_id=made.id))
+            self._background(persist(self._clock, "draft", remove, campaign_id=made.id))
             raise
         # Should this fail, the hidden draft and its contacts are removed at the next start.
         await self._store.write(lambda tx: campaigns.set_visible(tx, made.id, visible=True))

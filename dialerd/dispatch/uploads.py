@@ -198,7 +198,7 @@ class Uploads:
             return Leftovers(tuple(await imports.unpublished(conn)), tuple(await campaigns.hidden_drafts(conn)))
 
     async def clean_up(self, left: Leftovers) -> None:
-        """Remove them, in steps and beside everything else. Raises StoreError; the next start takes up the rest."""
+        """Remove them, in steps and beside everything else. Raises StoreError; done again, it takes up the rest."""
         for import_id, campaign_id in left.uploads:
             # Until its numbers are free, an upload of the same would take them for duplicates.
             async with self._turn(campaign_id):

@@ -14,6 +14,7 @@ from dialerd.dispatch.courier import Courier, Desk, about, deliver, post
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.event_pages import EventPages
 from dialerd.dispatch.pace import Pace
+from dialerd.dispatch.persistence import persist
 from dialerd.store import campaigns, events, retention, webhooks
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -213,7 +214,7 @@ class Webhooks:
             await self._store.write(remove)
             await self._unfollow(webhook_id)
         log.info("webhook_removed", webhook_id=show_id(webhook_id), tenant=tenant)
-        self._background(self.clear())
+        self._background(persist(self._clock, "webhooks", self.clear))
 
     async def test(self, tenant: str, webhook_id: int) -> tuple[Answer, float]:
         """Send a message of the kind ``test`` once, also to one that is disabled; returns the answer and its seconds.

@@ -207,7 +207,8 @@ def _lists(dice: Dice, places: tuple[Place, ...], contacts: int) -> list[List]:
 
 
 def _settings(dice: Dice) -> dict[str, Any]:
-    soon = {"delay_seconds": dice.one((0, 1, 5, 30)), "factor": dice.one((1, 1, 2))}
+    # Doubled at each of the twenty mishaps that a contact may have, half a minute would come to months.
+    soon = {"delay_seconds": dice.one((0, 1, 5, 30)), "factor": dice.one((1, 1, 2)), "most": 8}
     retried = ("busy", "no_answer", "rejected", "congestion", "unreachable", "failed", "abandoned")
     settings: dict[str, Any] = {
         "calling_hours_start": "00:00",
