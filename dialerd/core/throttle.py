@@ -51,6 +51,8 @@ class Arrival:
         self.by = by
 
 
+_LONGEST_SPAN = 1.0
+"""Seconds that ``k / per_second`` is at most, for a limit of a call per second or more."""
 _BEFORE_OUR_TIME = Arrival(-math.inf)
 """Stands for what a process before this one may have sent."""
 
@@ -82,7 +84,6 @@ class Rate:
         if per_second <= 0:
             raise ValueError("a rate is more than zero")
         self._per_second = per_second
-        self._sent = deque(self._sent, maxlen=self._whole)
         self._next = min(self._next, self._planned + self.spacing)
 
     @property
@@ -112,12 +113,20 @@ class Rate:
         """The earliest moment at which a call may really be sent, whatever was planned; ``inf``: nobody knows yet."""
         if len(self._sent) < self._whole:
             return -math.inf
-        at, arrival = self._sent[0]
+        at, arrival = self._sent[-self._whole]
         return at + self._span if arrival is None else max(at + self._span, arrival.by + self._whole / self._per_second)
 
     def sent(self, at: float, arrival: Arrival | None = None) -> None:
         """Note that a call was sent; ``arrival``: who will know by when it arrived (None: at once)."""
         self._sent.append((at, arrival))
+        # A limit that was lowered may rise again at once: who it then counts depends on when they were sent, not on how
+        # many were counted meanwhile. No span but that of less than one call per second is longer than the longest.
+        while len(self._sent) > self._whole and self._is_over(*self._sent[0], at - _LONGEST_SPAN - self._guard):
+            self._sent.popleft()
+
+    @staticmethod
+    def _is_over(at: float, arrival: Arrival | None, before: float) -> bool:
+        return at < before and (arrival is None or arrival.by < before)
 
     def spend(self, at: float) -> None:
         """Take it that as much as is allowed was sent at a moment, by a process before this one."""

@@ -49,6 +49,7 @@ class Checkpoints:
         self._conn: OneTripConnection | None = None
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._step: asyncio.Task[tuple[int, int]] | None = None
         self._turn_wanted = False
         self._held_back = False
 
@@ -61,6 +62,9 @@ class Checkpoints:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._step is not None:
+            # SQLite's thread answers to this loop: what is under way there, a connection being made too, ends first.
+            await asyncio.gather(self._step, return_exceptions=True)
         conn, self._conn = self._conn, None
         if conn is not None:
             with contextlib.suppress(sqlite3.Error):
@@ -81,7 +85,8 @@ class Checkpoints:
             await self._news.wait()
             self._news.clear()
             await self._clock.sleep(_EVERY_SECONDS)
-            pages, moved = await self._checkpoint()
+            self._step = asyncio.create_task(self._checkpoint(), name="store-checkpoint")
+            pages, moved = await asyncio.shield(self._step)
             self._turn_wanted = pages >= _LONG
             self._tell(pages, moved)
 

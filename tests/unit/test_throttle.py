@@ -312,3 +312,20 @@ class TestDropping:
         book.set(TRUNK, None, 0.5, GUARD)
         book.drop(TENANT, 20.0)
         assert book.get(TRUNK).rate is not None
+
+
+def test_a_limit_that_was_lowered_for_a_moment_forgets_no_send() -> None:
+    rate = Rate(10, 0.06)
+    rate.sent(0.2)
+    rate.limit(1.5)
+    assert rate.lawful() == pytest.approx(0.2 + 1 / 1.5 + 0.06)
+    rate.sent(0.95)
+    rate.limit(2)
+    assert rate.lawful() == pytest.approx(0.2 + 1.06)
+
+
+def test_a_rate_remembers_no_more_than_it_has_to() -> None:
+    rate = Rate(2, 0.06)
+    for second in range(1000):
+        rate.sent(float(second))
+    assert len(rate._sent) <= 3

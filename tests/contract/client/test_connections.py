@@ -20,6 +20,14 @@ from dialerd.client.errors import UNREACHABLE
 from tests.contract.api.house import DEADLINE
 from tests.contract.client.conftest import Terminal, made
 
+# A shell starts what it puts into the background deaf to Ctrl-C; the tests may run there.
+_COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from dialerd.cli import main
+main()
+"""
+
 
 @pytest.mark.parametrize(
     "command",
@@ -179,7 +187,7 @@ async def test_top_draws_on_a_terminal_until_ctrl_c(terminal: Terminal) -> None:
 async def typed(terminal: Terminal, *arguments: str, stdout: int) -> asyncio.subprocess.Process:
     """A command as a process of its own."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from dialerd.cli import main; main()", *arguments),
+        *(sys.executable, "-c", _COMMAND, *arguments),
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TERM": "xterm", **terminal.environ()},
