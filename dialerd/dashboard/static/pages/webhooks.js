@@ -53,11 +53,11 @@ export function once(webhook) {
 
 // What may be done to one; `done` is called after.
 export function actions(context, webhook, trouble, done) {
-  const act = (work, words) => async () => {
+  const act = (work, words, next = done) => async () => {
     try {
       const said = await work();
       notice(typeof words === "function" ? words(said) : words);
-      done();
+      next();
     } catch (error) {
       fill(trouble, problem(error));
     }
@@ -66,8 +66,8 @@ export function actions(context, webhook, trouble, done) {
   const enabled = webhook.status === "enabled";
   const remove = async () => {
     if (await confirmed("Remove the webhook?", "It is told nothing from then on.", "Remove") === null) return;
-    await act(() => context.api.remove(path), "The webhook is removed.")();
-    context.go("#/webhooks");
+    // Its own page has nothing to show any more.
+    await act(() => context.api.remove(path), "The webhook is removed.", () => context.go("#/webhooks"))();
   };
   return element("div", { class: "actions" },
     button(enabled ? "Switch off" : "Switch on", act(() => context.api.patch(path, { status: enabled ? "disabled" : "enabled" }), enabled ? "It is switched off." : "It is told of what happens from now on.")),
