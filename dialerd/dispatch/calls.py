@@ -80,7 +80,7 @@ class LiveCall:
     """It tries a suspended trunk."""
     place_refused: str | None = None
     """What the PBX said that hung it up because it does not know where the answered call should go."""
-    arrived: Callable[[], None] | None = None
+    arrived: Callable[..., None] | None = None
     """Hears of the first sign of the call: its order is not under way any more."""
     timers: list[Timer] = field(default_factory=list)
 
@@ -233,8 +233,14 @@ class Calls:
             # It was to be hung up, and lives: the PBX was not told, or did not do it.
             self._hang_up(live)
 
-    def settle_unknown(self, live: LiveCall) -> None:
-        """The PBX has no channel of this call and told no end: it is interrupted."""
+    def settle_unknown(self, live: LiveCall, missing_since: float | None = None) -> None:
+        """The PBX has no channel of this call and told no end: it is interrupted.
+
+        ``missing_since``: the first listing (monotonic) without it. Its order had arrived by then or never will.
+        """
+        if missing_since is not None and live.arrived is not None:
+            live.arrived(missing_since)
+            live.arrived = None
         self._ended(live, Ended(live.call.id, Verdict(Outcome.INTERRUPTED, Fault.PBX), hung_up_by=None))
 
     def settle_kept(self, live: LiveCall, kept: Kept) -> None:

@@ -27,9 +27,9 @@ class Receipts:
         self._news = asyncio.Event()
         self._waiting = 0
 
-    def came(self, arrival: Arrival) -> None:
-        """The call has shown itself, or never will: its order is not under way."""
-        self._settle(arrival, self._clock.mono())
+    def came(self, arrival: Arrival, by: float | None = None) -> None:
+        """The call has shown itself, or never will: its order is not under way from ``by`` (None: now) on."""
+        self._settle(arrival, self._clock.mono() if by is None else by)
 
     def taken(self, arrival: Arrival) -> None:
         """The PBX has the order: its channel comes within the time in which it is listed."""

@@ -225,7 +225,7 @@ class Recovery:
         del self._missing[call_id]
         log.warning("call_gone", pbx=self._pbx, **of_call(live.call))
         self._driver.forget(call_id)
-        self._calls.settle_unknown(live)
+        self._calls.settle_unknown(live, first)
 
     def _ask_in(self, seconds: float) -> None:
         if self._timer is None:
