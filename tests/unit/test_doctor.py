@@ -17,6 +17,7 @@ from dialerd.doctor import host, store
 from dialerd.doctor.findings import Finding, Level, error, exit_status, lines, note, ok, to_json, warning
 from dialerd.store import schema
 from dialerd.store.migrate import migrate
+from tests.support.configuration import SMALL
 
 pytestmark = pytest.mark.usefixtures("restored_logs")
 
@@ -170,24 +171,7 @@ def test_exit_status_and_lines() -> None:
     assert to_json(found)[2] == {"check": "d", "level": "warning", "message": "odd", "mend": "do this"}
 
 
-CONFIG = """
-[store]
-url = "sqlite:///{folder}/dialerd.db"
-[pbx.sim]
-driver = "simulated"
-max_calls_per_second = 5
-max_channels = 5
-[trunk.one]
-pbx = "sim"
-dial = "PJSIP/{{number}}@one"
-max_calls_per_second = 5
-max_channels = 5
-[tenant.default]
-max_calls_per_second = 5
-max_concurrent_calls = 5
-trunks = ["one"]
-default_agent = "desk"
-"""
+CONFIG = SMALL + 'default_agent = "desk"\n'
 
 
 def test_the_command(tmp_path: Path) -> None:
