@@ -20,7 +20,7 @@ from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, ConfigError, ServerConfig, warnings
 from dialerd.service import CLOSE_SECONDS, Daemon, NotReloaded, ReloadDropped
 from dialerd.store.errors import StoreError, StoreTakenOver
-from dialerd.store.file_lock import alone_with
+from dialerd.store.file_lock import alone_with, file_of
 from dialerd.telemetry import logs
 from dialerd.telemetry.metrics import Metrics
 from dialerd.telemetry.systemd import ServiceManager
@@ -73,12 +73,15 @@ class _Turn:
         self._manager = manager
         self._tls = tls
         self._held = contextlib.AsyncExitStack()
+        self.since = 0.0
+        """From this moment (monotonic) on nobody else dialled from the store: whoever did before is dead, or may not."""
 
     async def __aenter__(self) -> Lease | None:
         """Wait for it, or for the signal to stop. Raises StoreError."""
         url = self._config.store.url
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(alone_with(url))
+            self.since = self._clock.mono()
             _prepare(self._config)
             lease = None
             if url.startswith("postgresql:"):
@@ -88,6 +91,7 @@ class _Turn:
                 lease = Lease(url, self._clock)
                 held.push_async_callback(lease.give_back)
                 await self._wait(lease)
+                self.since = self._clock.mono()
             self._held = held.pop_all()
         return lease
 
@@ -126,11 +130,12 @@ async def _dial(
     manager: ServiceManager,
     tls: ssl.SSLContext | None,
     lease: Lease | None,
+    since: float,
 ) -> None:
     """Run the daemon and its API. Raises StoreError where the store is taken over by another."""
     from dialerd.api.server import ApiServer
 
-    daemon = Daemon(config, clock, metrics)
+    daemon = Daemon(config, clock, metrics, alone_since=since)
     if lease is not None:
         daemon.store.lease = lease
         lease.on_change = daemon.dispatcher.wake
@@ -182,9 +187,10 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
     signals = _Signals()
     try:
         manager, tls = ServiceManager(clock, os.environ), _tls(config.server)
-        async with _Turn(config, clock, signals, manager, tls) as lease:
+        turn = _Turn(config, clock, signals, manager, tls)
+        async with turn as lease:
             if not signals.stop.is_set():
-                await _dial(config, reread, clock, metrics, signals, manager, tls, lease)
+                await _dial(config, reread, clock, metrics, signals, manager, tls, lease, turn.since)
     except* (StoreError, OSError) as failures:
         for error in failures.exceptions:
             log.error("not_started", reason=str(error))
@@ -224,6 +230,10 @@ async def _measure_lag(clock: Clock, metrics: Metrics) -> None:
 
 def _prepare(config: Config) -> None:
     """Create a store that is not there yet; one that is there is only checked."""
+    file = file_of(config.store.url)
+    if file is not None and file.exists():
+        return
+    # Imported only here: it costs a third of a second.
     from dialerd.store.migrate import is_new, migrate
 
     if is_new(config.store.url):

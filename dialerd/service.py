@@ -74,7 +74,10 @@ class Daemon:
         metrics: Metrics,
         make: Callable[[str, PbxConfig, Mapping[str, str], Clock], PbxDriver] | None = None,
         transport: Transport | None = None,
+        alone_since: float | None = None,
     ) -> None:
+        """``alone_since``: from when on (monotonic) nobody else can have dialled from the store; by default from now."""
+        self._alone_since = clock.mono() if alone_since is None else alone_since
         self._config = config
         self._clock = clock
         self._make = make or make_driver
@@ -229,7 +232,7 @@ class Daemon:
         self.dispatcher.count_day(today)
         self.control.load(active, waiting, known)
         self.dispatcher.recall_sends(lately)
-        self.dispatcher.resume_calls(lives, first=first)
+        self.dispatcher.resume_calls(lives, None if first else self._alone_since)
         if lives:
             log.info("calls_to_recover", calls=len(lives))
 

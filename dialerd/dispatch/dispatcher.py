@@ -284,13 +284,14 @@ class Dispatcher:
         """Take up what was placed today before this process began."""
         self._sender.count_day(placed)
 
-    def resume_calls(self, lives: Sequence[LiveCall], *, first: bool) -> None:
+    def resume_calls(self, lives: Sequence[LiveCall], dialled_before: float | None) -> None:
         """Take up calls that were in flight when the daemon last stopped. Before any driver starts.
 
-        ``first``: no call was ever placed, so that no rate can have been used by a process before this one.
+        ``dialled_before``: until when (monotonic) a process before this one may have sent calls; None: no call was ever
+        placed, so that no rate can have been used.
         """
-        if not first:
-            self._book.unknown_before(self._clock.mono())
+        if dialled_before is not None:
+            self._book.unknown_before(dialled_before)
         for live in lives:
             keys = tuple(keys_of(live.call))
             self._book.take(live.call.id, keys)

@@ -15,10 +15,14 @@ from dialerd.store.errors import StoreError
 
 def alone_with(url: str) -> contextlib.AbstractContextManager[object]:
     """Be alone with the store of a URL, where it is a file. Raises StoreError where another process has it open."""
+    file = file_of(url)
+    return contextlib.nullcontext() if file is None else FileLock(file)
+
+
+def file_of(url: str) -> Path | None:
+    """The file that a store is; None where it is a server's database."""
     parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return contextlib.nullcontext()
-    return FileLock(Path(parsed.database or ""))
+    return Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
 
 
 class FileLock:

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 from dialerd.store import schema
 from dialerd.store.errors import StoreError
 from dialerd.store.faults import translated
+from dialerd.store.file_lock import file_of
 
 T = TypeVar("T")
 
@@ -48,9 +49,9 @@ def is_new(url: str) -> bool:
 
     Raises StoreError where that cannot be told.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        return not Path(parsed.database or "").exists()
+    file = file_of(url)
+    if file is not None:
+        return not file.exists()
     with translated():
         return run(url, lambda connection: not sa.inspect(connection).get_table_names())
 
