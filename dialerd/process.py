@@ -74,7 +74,7 @@ class _Turn:
         self._tls = tls
         self._held = contextlib.AsyncExitStack()
         self.since = 0.0
-        """From this moment (monotonic) on nobody else dialled from the store: whoever did before is dead, or may not."""
+        """From this moment (monotonic) on nobody else dialled from the store: whoever did is dead, or may not."""
 
     async def __aenter__(self) -> Lease | None:
         """Wait for it, or for the signal to stop. Raises StoreError."""

@@ -76,7 +76,7 @@ class Daemon:
         transport: Transport | None = None,
         alone_since: float | None = None,
     ) -> None:
-        """``alone_since``: from when on (monotonic) nobody else can have dialled from the store; by default from now."""
+        """``alone_since``: from when on (monotonic) nobody else can have dialled from the store; by default now."""
         self._alone_since = clock.mono() if alone_since is None else alone_since
         self._config = config
         self._clock = clock

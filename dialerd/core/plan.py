@@ -17,9 +17,10 @@ from dialerd.core.model import Contact, Moment, Tenant, Trunk
 from dialerd.core.permit import Refusal
 from dialerd.core.rules import (
     AFTER,
-    HORIZON,
+    LEAD,
     Route,
     block_reason,
+    blocked,
     day_spent,
     lack_of_contacts,
     own_keys,
@@ -53,11 +54,11 @@ def opening(trunks: Iterable[Trunk], gates: Mapping[Key, Gate], book: Book, now:
             if closed.until is not None:
                 moments.append(now.mono + max(0.0, (closed.until - now.wall).total_seconds()) + AFTER)
             continue
-        block = draft.block(keys, now.mono + HORIZON)
+        block = blocked(draft, keys, now)
         if block is None:
             return now.mono
         if block.until is not None:
-            moments.append(block.until - HORIZON + AFTER)
+            moments.append(block.until - LEAD + AFTER)
     return min(moments, default=None)
 
 
@@ -125,7 +126,7 @@ class _Round:
         if spent is not None:
             self._stop(view, spent)
             return False
-        block = self._draft.block(lane.own, self._now.mono + HORIZON)
+        block = blocked(self._draft, lane.own, self._now)
         if block is not None:
             self._stop_at(view, block)
             return False
@@ -167,8 +168,7 @@ class _Round:
 
         Nothing is given back within a round, so whoever could not be served still cannot.
         """
-        by = self._now.mono + HORIZON
-        spent = {key for key in taken if self._draft.block((key,), by) is not None}
+        spent = {key for key in taken if blocked(self._draft, (key,), self._now) is not None}
         over = None if served is None or self._day_spent(served.tenant) is None else served.tenant
         if served is not None and not spent and over is None and not served.probe:
             self._ask(served)
@@ -275,7 +275,7 @@ class _Round:
         if block.until is None:
             self._full[view.campaign.id] = block.key
         else:
-            self._wakes.append(block.until - HORIZON + AFTER)
+            self._wakes.append(block.until - LEAD + AFTER)
 
     def _wake_at(self, moment: datetime | None) -> None:
         if moment is not None:

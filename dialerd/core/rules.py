@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from functools import lru_cache
@@ -13,8 +13,10 @@ from dialerd.core.snapshot import OPEN, CampaignView, Reason, Snapshot
 from dialerd.core.throttle import Block, Book, Draft, Key, Level
 from dialerd.core.windows import Window, lifetime
 
-HORIZON = 0.02
-"""Seconds ahead for which calls are planned: the journal's commit happens while their moment comes."""
+LEAD = 0.02
+"""Seconds before the moment of a call at which it is planned at the latest: its commit happens meanwhile."""
+HORIZON = 0.05
+"""Seconds ahead for which a round plans the calls of a rate whose next moment has come: they share one commit."""
 AFTER = 0.001
 """Seconds by which a wake comes late rather than early: waking in vain at the very edge would repeat without end."""
 _STALE = timedelta(seconds=1)
@@ -151,7 +153,7 @@ def routes(
             key, gate = closed
             yield Route(Reason(f"{key.level.value}_state", key.level.value, False, gate.detail, gate.until))
             continue
-        block = draft.block(trunk_keys(trunk), now.mono + HORIZON)
+        block = blocked(draft, trunk_keys(trunk), now)
         if block is not None:
             full = block.key if block.until is None else None
             yield Route(block_reason(snapshot.book, block, now), full=full)
@@ -160,8 +162,13 @@ def routes(
         yield Route(Reason("route", "trunk", True, f"trunk {trunk.id} of PBX {trunk.pbx}"), trunk, probe=probe)
 
 
+def blocked(draft: Draft, keys: Iterable[Key], now: Moment) -> Block | None:
+    """The first limit that keeps a call of these holders out of this round; None where none does."""
+    return draft.block(keys, now.mono + LEAD, now.mono + HORIZON)
+
+
 def _limit_reason(draft: Draft, key: Key, now: Moment) -> Reason:
-    block = draft.block((key,), now.mono + HORIZON)
+    block = blocked(draft, (key,), now)
     if block is None:
         return Reason(f"{key.level.value}_limits", key.level.value, True, "within its limits")
     return block_reason(draft.book, block, now)
@@ -176,8 +183,8 @@ def block_reason(book: Book, block: Block, now: Moment) -> Reason:
         detail = f"{capacity.used} of {capacity.slots} calls of {who} are in flight{_BESIDES.get(level, '')}"
         return Reason(f"{level.value}_slots", shown, False, detail)
     rate = capacity.rate.per_second if capacity.rate is not None else 0.0
-    # A wake one horizon early: the journal's commit then happens while the moment comes.
-    until = now.wall + timedelta(seconds=max(0.0, block.until - HORIZON + AFTER - now.mono))
+    # A wake before its moment: the journal's commit then happens while that comes.
+    until = now.wall + timedelta(seconds=max(0.0, block.until - LEAD + AFTER - now.mono))
     detail = f"{who} is at its {rate:.3g} calls per second{_BESIDES.get(level, '')}"
     return Reason(f"{level.value}_rate", shown, False, detail, until)
 

@@ -273,14 +273,17 @@ class Draft:
         """The book that is drafted on."""
         return self._book
 
-    def block(self, keys: Iterable[Key], by: float) -> Block | None:
-        """The first limit that keeps a call of these holders from going out by a moment; None where none does."""
+    def block(self, keys: Iterable[Key], by: float, used_by: float | None = None) -> Block | None:
+        """The first limit that keeps a call of these holders from going out by a moment; None where none does.
+
+        ``used_by``: a later moment for rates of which this draft has taken something.
+        """
         for key in keys:
             capacity = self._book.get(key)
             if capacity.slots is not None and capacity.used + self._used[key] >= capacity.slots:
                 return Block(key, None)
             free = self._free(key, capacity)
-            if free > by:
+            if free > by and (used_by is None or key not in self._next or free > used_by):
                 return Block(key, free)
         return None
 

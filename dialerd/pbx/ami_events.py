@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from dialerd.core.outcome import Fault
 from dialerd.pbx import causes
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, Ringing
+from dialerd.pbx.ended import EndedCalls
 
 RESPONSE_WAIT = 3.0
 """Seconds after the Hangup of an unanswered call for its OriginateResponse; it usually takes milliseconds."""
@@ -26,8 +26,6 @@ CHANNEL_WAIT = 0.3
 """Seconds after a failed OriginateResponse for a channel to turn up; then there never was one."""
 HANGUP_WAIT = 5.0
 """Seconds after a failed OriginateResponse for the Hangup of a channel that was there."""
-REMEMBERED_ENDS = 20_000
-"""Ids of ended calls kept, so that late or repeated events do not revive them."""
 
 HANDED_OVER_EVENT = "DialerdHandedOver"
 """The UserEvent by which a dialplan says itself that somebody took the call."""
@@ -114,7 +112,7 @@ class AmiCalls:
         self._calls: dict[str, _Call] = {}
         self._of_action: dict[str, _Call] = {}
         self._due: dict[str, float] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended = EndedCalls()
         self.late = 0
         """Events about calls that had already ended."""
         self._take: dict[str, Callable[[AmiMessage], tuple[_Call, list[CallEvent]] | None]] = {
@@ -370,9 +368,7 @@ class AmiCalls:
 
     def _finish(self, call: _Call) -> None:
         self.forget(call.id)
-        self._ended[call.id] = None
-        if len(self._ended) > REMEMBERED_ENDS:
-            self._ended.popitem(last=False)
+        self._ended.add(call.id)
 
     def _follow(self, call: _Call) -> _Call:
         self._calls[call.id] = call

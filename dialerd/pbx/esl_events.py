@@ -13,7 +13,6 @@ the answer. So nothing here waits for a clock.
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -31,14 +30,13 @@ from dialerd.pbx.driver import (
     Originate,
     Ringing,
 )
+from dialerd.pbx.ended import EndedCalls
 
 EVENTS = (
     *("BACKGROUND_JOB", "CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA"),
     *("CHANNEL_ANSWER", "CHANNEL_BRIDGE", "CHANNEL_HANGUP_COMPLETE"),
 )
 """What the driver subscribes to (``event plain …``): no more than :class:`EslCalls` reads."""
-REMEMBERED_ENDS = 20_000
-"""Ids of ended calls kept, so that late or repeated events do not revive them."""
 
 _TIMEOUTS = frozenset({"NO_ANSWER", "ALLOTTED_TIMEOUT", "PROGRESS_TIMEOUT"})
 """What FreeSWITCH gives as the cause where it gave up waiting for an answer itself."""
@@ -87,7 +85,7 @@ class EslCalls:
     def __init__(self) -> None:
         self._calls: dict[str, _Call] = {}
         self._doubts: dict[str, None] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended = EndedCalls()
         self.late = 0
         """Events about calls that had already ended."""
         self._take: dict[str, Callable[[_Call, Headers], list[CallEvent]]] = {
@@ -243,9 +241,7 @@ class EslCalls:
         self, call: _Call, ending: causes.Ending, text: str, by: HungUpBy | None = None, talk: float | None = None
     ) -> Ended:
         self.forget(call.id)
-        self._ended[call.id] = None
-        if len(self._ended) > REMEMBERED_ENDS:
-            self._ended.popitem(last=False)
+        self._ended.add(call.id)
         verdict = causes.verdict(ending)
         cause = ending.cause if ending.cause in _Q850 else None
         return Ended(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 
 from dialerd.clock import Clock, Timer
@@ -29,12 +28,11 @@ from dialerd.pbx.driver import (
     Sink,
     TrunkState,
 )
+from dialerd.pbx.ended import EndedCalls
 from dialerd.pbx.simulated_pbx import VERSION, ConnectionRefused, LoginRefused, SimulatedPbx, TrunkWord, Wire
 
 __all__ = ["SimulatedDriver", "SimulatedPbx", "SimulatedSettings"]
 
-_REMEMBERED_ENDS = 20_000
-"""Ids of ended calls kept, so that late or repeated events do not revive them."""
 _RANK: dict[type[CallEvent], int] = {Dialling: 1, Ringing: 2, Answered: 3, HandedOver: 4, Ended: 5}
 _RANK_OF_STATE = {ChannelState.DIALLING: 1, ChannelState.RINGING: 2, ChannelState.UP: 3}
 
@@ -57,7 +55,7 @@ class SimulatedDriver:
         self._failures = 0
         self._calls: dict[str, int] = {}
         """The calls followed, each with the rank of the last event told."""
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended = EndedCalls()
         self.sent_again = 0
         """Orders whose call was placed before: each is a broken law of the daemon's, for a test to find."""
 
@@ -162,9 +160,7 @@ class SimulatedDriver:
             return  # not followed, told already, or overtaken by a later one
         if isinstance(event, Ended):
             del self._calls[event.call_id]
-            self._ended[event.call_id] = None
-            if len(self._ended) > _REMEMBERED_ENDS:
-                self._ended.popitem(last=False)
+            self._ended.add(event.call_id)
         else:
             self._calls[event.call_id] = rank
         self._sink(event)

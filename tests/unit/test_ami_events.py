@@ -8,6 +8,7 @@ from dialerd.pbx import ami_events, causes
 from dialerd.pbx.ami_events import AmiCalls
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, Ringing
+from dialerd.pbx.ended import REMEMBERED
 
 CALL = "0198c0de-0000-7000-8000-000000000001"
 STRANGER = "0198c0de-0000-7000-8000-00000000beef"
@@ -213,7 +214,7 @@ def test_numbers_that_are_none_are_no_cause() -> None:
 
 def test_memory_of_ended_calls_is_bounded() -> None:
     calls = AmiCalls()
-    for number in range(ami_events.REMEMBERED_ENDS + 10):
+    for number in range(REMEMBERED + 10):
         calls.placed(f"call-{number}", f"o:{number}")
         tell(calls, up(f"call-{number}"), hangup(16, f"call-{number}", state=6))
     assert len(calls) == 0

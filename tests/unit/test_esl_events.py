@@ -19,7 +19,8 @@ from dialerd.pbx.driver import (
     Place,
     Ringing,
 )
-from dialerd.pbx.esl_events import REMEMBERED_ENDS, EslCalls, job_id
+from dialerd.pbx.ended import REMEMBERED
+from dialerd.pbx.esl_events import EslCalls, job_id
 
 CALL = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -156,7 +157,7 @@ def test_nothing_is_told_after_the_end() -> None:
 
 def test_ends_are_remembered_to_a_bound() -> None:
     calls = EslCalls()
-    for number in range(REMEMBERED_ENDS + 1):
+    for number in range(REMEMBERED + 1):
         calls.begin(order(str(number)))
         hear(calls, "CHANNEL_HANGUP_COMPLETE", str(number))
     hear(calls, "CHANNEL_ANSWER", "0")

@@ -11,7 +11,7 @@ import pytest
 from dialerd.core.fairness import Lane
 from dialerd.core.model import CampaignStatus
 from dialerd.core.plan import PATIENCE, _Round, opening, plan
-from dialerd.core.rules import HORIZON, explain
+from dialerd.core.rules import HORIZON, LEAD, explain
 from dialerd.core.snapshot import CampaignView, Gate, Plan, PlannedCall
 from dialerd.core.throttle import Key, Level
 from tests.support.contacts import a_contact
@@ -157,13 +157,24 @@ class TestLimits:
         plan = world.plan(view)
         assert [call.send_at for call in plan.calls] == [0.0]
         assert plan.reasons[1].rule == "trunk_rate"
-        assert plan.wake_at == pytest.approx(0.106 - HORIZON, abs=0.003)
+        assert plan.wake_at == pytest.approx(0.106 - LEAD, abs=0.003)
 
     def test_a_fast_trunk_gets_several_at_their_own_moments(self) -> None:
-        world, view = World(trunk_rate=200), a_view(a_campaign(trunks=("a",)), contacts=9)
+        world, view = World(trunk_rate=200), a_view(a_campaign(trunks=("a",)), contacts=20)
         moments = [call.send_at for call in world.plan(view).calls]
-        assert len(moments) == 4
-        assert moments == pytest.approx([index * (1 + GUARD) / 200 for index in range(4)])
+        assert len(moments) == 10
+        assert moments == pytest.approx([index * (1 + GUARD) / 200 for index in range(10)])
+
+    def test_a_round_begins_for_a_rate_when_its_moment_is_near_and_then_plans_ahead(self) -> None:
+        world, view = World(trunk_rate=200), a_view(a_campaign(trunks=("a",)), contacts=40)
+        planned = world.plan(view)
+        world.place(planned.calls)
+        left = replace(view, contacts=view.contacts[10:])
+        assert planned.wake_at is not None
+        assert not world.plan(left, seconds=planned.wake_at - 0.005).calls
+        moments = [call.send_at for call in world.plan(left, seconds=planned.wake_at).calls]
+        assert moments[0] == pytest.approx(planned.wake_at + LEAD, abs=0.003)
+        assert moments[-1] > planned.wake_at + HORIZON - 0.006
 
     def test_a_wake_at_the_edge_is_not_in_vain(self) -> None:
         """However the moment rounds: whoever is woken for a rate is served, and does not ask for that moment again."""
