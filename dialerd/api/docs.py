@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from importlib import resources
@@ -20,22 +21,37 @@ _FILES = {
     "/docs/docs.js": ("docs.js", "text/javascript"),
     "/docs/docs.css": ("docs.css", "text/css"),
 }
+_made: dict[tuple[tuple[str, str], ...], bytes] = {}
+"""By the routes that it is of: what it says of them is in the code."""
 
 
 def add_routes(app: web.Application, routes: Sequence[AnyRoute]) -> None:
     """Add the document of these routes, and its page, to an application."""
-    text = json.dumps(document(routes), ensure_ascii=False, separators=(",", ":"))
-    _serve(app, f"{PREFIX}/openapi.json", text, "application/json")
+
+    async def openapi(_raw: web.Request) -> web.Response:
+        # In a thread: it takes a tenth of a second, and calls go on meanwhile.
+        return _answer(await asyncio.to_thread(_document, routes), "application/json")
+
+    app.router.add_get(f"{PREFIX}/openapi.json", openapi)
     folder = resources.files("dialerd.api") / "docs_page"
     for path, (name, media) in _FILES.items():
-        _serve(app, path, (folder / name).read_text(encoding="utf-8"), media)
+        _serve(app, path, (folder / name).read_bytes(), media)
 
 
-def _serve(app: web.Application, path: str, text: str, media: str) -> None:
-    body = text.encode()
+def _document(routes: Sequence[AnyRoute]) -> bytes:
+    """The document, made when it is first asked for: a start does not wait for it."""
+    key = tuple((route.method, route.path) for route in routes)
+    if key not in _made:
+        _made[key] = json.dumps(document(routes), ensure_ascii=False, separators=(",", ":")).encode()
+    return _made[key]
 
+
+def _serve(app: web.Application, path: str, body: bytes, media: str) -> None:
     async def answer(_raw: web.Request) -> web.Response:
-        headers = {"Content-Security-Policy": _POLICY}
-        return web.Response(body=body, content_type=media, charset="utf-8", headers=headers)
+        return _answer(body, media)
 
     app.router.add_get(path, answer)
+
+
+def _answer(body: bytes, media: str) -> web.Response:
+    return web.Response(body=body, content_type=media, charset="utf-8", headers={"Content-Security-Policy": _POLICY})
