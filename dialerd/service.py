@@ -210,7 +210,6 @@ class Daemon:
             stored_tenants = await stored.everyone(conn)
             paused = await trunks.paused(conn)
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
-            lately = await calls.lately(conn, self._clock.wall() - self.dispatcher.memory(active))
         # From here on to the end nothing waits: the calls' timers may be due at once.
         lives = []
         for call in unended:
@@ -231,7 +230,6 @@ class Daemon:
         self.dispatcher.trunks.load(paused.values())
         self.dispatcher.count_day(today)
         self.control.load(active, waiting, known)
-        self.dispatcher.recall_sends(lately)
         self.dispatcher.resume_calls(lives, None if first else self._alone_since)
         if lives:
             log.info("calls_to_recover", calls=len(lives))

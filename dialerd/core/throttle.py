@@ -53,8 +53,6 @@ class Arrival:
 
 _LONGEST_SPAN = 1.0
 """Seconds that ``k / per_second`` is at most, for a limit of a call per second or more."""
-_BEFORE_OUR_TIME = Arrival(-math.inf)
-"""Stands for what a process before this one may have sent."""
 
 
 class Rate:
@@ -66,11 +64,11 @@ class Rate:
     then for as long again.
     """
 
-    __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent")
+    __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent", "_unknown_before")
 
     def __init__(self, per_second: float, guard_seconds: float) -> None:
         self._guard = guard_seconds
-        self._next = self._planned = -math.inf
+        self._next = self._planned = self._unknown_before = -math.inf
         self._sent: deque[tuple[float, Arrival | None]] = deque()
         self.limit(per_second)
 
@@ -112,7 +110,7 @@ class Rate:
     def lawful(self) -> float:
         """The earliest moment at which a call may really be sent, whatever was planned; ``inf``: nobody knows yet."""
         if len(self._sent) < self._whole:
-            return -math.inf
+            return self._unknown_before + self._span
         at, arrival = self._sent[-self._whole]
         return at + self._span if arrival is None else max(at + self._span, arrival.by + self._whole / self._per_second)
 
@@ -128,19 +126,15 @@ class Rate:
     def _is_over(at: float, arrival: Arrival | None, before: float) -> bool:
         return at < before and (arrival is None or arrival.by < before)
 
-    def spend(self, at: float) -> None:
-        """Take it that as much as is allowed was sent at a moment, by a process before this one."""
-        self._sent.extend([(at, _BEFORE_OUR_TIME)] * self._whole)
-
-    @property
-    def memory(self) -> float:
-        """Seconds that a call counts after it was sent."""
-        return self._span
+    def unknown_before(self, moment: float) -> None:
+        """Take it that a process before this one sent as much as is allowed, whatever the limit, until this moment."""
+        self._unknown_before = moment
+        self._planned = max(self._planned, moment + self._span - self.spacing)
+        self._next = max(self._next, moment + self._span)
 
     def measured(self, now: float) -> float:
         """Calls per second that were sent lately: over the second, or more, within which the limit counts."""
-        lately = (at for at, arrival in self._sent if arrival is not _BEFORE_OUR_TIME)
-        return sum(1 for at in lately if now - at < self._span) / self._span
+        return sum(1 for at, _ in self._sent if now - at < self._span) / self._span
 
 
 @dataclass(slots=True)
@@ -175,7 +169,7 @@ class Book:
         self._since = moment
         for capacity in self._capacity.values():
             if capacity.rate is not None:
-                capacity.rate.spend(moment)
+                capacity.rate.unknown_before(moment)
 
     def set(self, key: Key, slots: int | None, per_second: float | None, guard_seconds: float) -> None:
         """Set a holder's limits; calls that exceed a lowered one live on and count."""
@@ -187,7 +181,7 @@ class Book:
         elif capacity.rate is None:
             capacity.rate = Rate(per_second, guard_seconds)
             if self._since is not None:
-                capacity.rate.spend(self._since)
+                capacity.rate.unknown_before(self._since)
         else:
             capacity.rate.limit(per_second)
 
@@ -241,17 +235,6 @@ class Book:
         """Plan a call of these holders for a moment."""
         for rate in self._rates(keys):
             rate.reserve(at)
-
-    @property
-    def memory(self) -> float:
-        """Seconds that a call may count after it was sent: the longest of all rates."""
-        return max((each.rate.memory for each in self._capacity.values() if each.rate is not None), default=0.0)
-
-    def recall(self, keys: Iterable[Key], at: float) -> None:
-        """Count a call that a process before this one sent. In the order in which they were sent, before any other."""
-        for rate in self._rates(keys):
-            rate.reserve(at)
-            rate.sent(at)
 
     def _rates(self, keys: Iterable[Key]) -> list[Rate]:
         rates = (self.get(key).rate for key in keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -40,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 GRACE_SECONDS = 10.0
 """How much later than its own limit a call may end before the PBX is asked about it."""
+_MOST_GIVEN_UP = 20_000
 
 
 class Goal(StrEnum):
@@ -141,6 +142,10 @@ class Calls:
         self._on_overdue = on_overdue
         self._live: dict[str, LiveCall] = {}
         self._of_campaign: Counter[int] = Counter()
+        self.given_up: OrderedDict[str, str] = OrderedDict()
+        """The latest calls that were settled without a word of their PBX, and the PBX of each."""
+        self.on_stranger: Callable[[str, str], None] = lambda _pbx, _call_id: None
+        """Hears of a channel (its PBX, its id) that no call in flight stands for."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -202,6 +207,8 @@ class Calls:
         if live is None or live.call.pbx != pbx:
             # Late news of a settled call, or a channel of somebody else's.
             self._metrics.pbx_events_unknown.labels(pbx).inc()
+            if live is None and not isinstance(event, Ended):
+                self.on_stranger(pbx, event.call_id)
             return
         live.heard(self._clock.mono())
         match event:
@@ -241,6 +248,9 @@ class Calls:
         if missing_since is not None and live.arrived is not None:
             live.arrived(missing_since)
             live.arrived = None
+        self.given_up[live.call.id] = live.call.pbx
+        if len(self.given_up) > _MOST_GIVEN_UP:
+            self.given_up.popitem(last=False)
         self._ended(live, Ended(live.call.id, Verdict(Outcome.INTERRUPTED, Fault.PBX), hung_up_by=None))
 
     def settle_kept(self, live: LiveCall, kept: Kept) -> None:

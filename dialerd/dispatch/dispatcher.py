@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -19,12 +18,13 @@ from dialerd.core.permit import number_rules
 from dialerd.core.plan import opening, plan
 from dialerd.core.rules import HORIZON, explain
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, PlannedCall, Snapshot
-from dialerd.core.throttle import Arrival, Capacity, Key, Level, Rate, Shares
+from dialerd.core.throttle import Arrival, Capacity, Key, Level, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
 from dialerd.dispatch.deferrals import Deferrals
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.late import LateChannels
 from dialerd.dispatch.limits import Configured, LimitBook, Limits, keys_of
 from dialerd.dispatch.listed import ListWatch
 from dialerd.dispatch.put_back import PutBacks
@@ -45,10 +45,6 @@ _DEAR = 0.002
 """Seconds of a plan after which the loop is left to others for a while: there are hundreds of campaigns."""
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
-
-
-_UNSURE = 0.2
-"""Seconds by which a call may have left later than the journal says that it was planned."""
 
 
 @dataclass(slots=True)
@@ -122,6 +118,15 @@ class Dispatcher:
         self._recoveries = Recoveries(self.calls, clock, metrics, self._receipts, self.wake)
         for name, driver in drivers.items():
             self._recoveries.add(name, driver)
+        self.calls.on_stranger = LateChannels(
+            store,
+            journal,
+            self.calls,
+            clock,
+            metrics,
+            spawn=self._tasks.spawn,
+            hang_up=self._recoveries.hang_up_channel,
+        ).seen
         self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
         """Hears that a PBX which left the configuration has no call of ours any more."""
         self.hopper = Hopper(store, clock, self._tasks.spawn, self.wake)
@@ -303,18 +308,6 @@ class Dispatcher:
                 self._book.sent(keys, self._clock.mono(), arrival)
             self.calls.resume(live)
             self._recoveries.resume(live)
-
-    def memory(self, campaigns: Iterable[Campaign]) -> timedelta:
-        """How long a call that was sent may count for a limit: of the configuration, or of these campaigns."""
-        own = [Rate(rate, 0.0).memory for each in campaigns if (rate := each.settings.max_calls_per_second)]
-        return timedelta(seconds=max([self._book.memory, *own]) + 1.0)
-
-    def recall_sends(self, placed: Iterable[Call]) -> None:
-        """Count the calls that a process before this one has sent lately, in order: its rates bind this one as well."""
-        now = self._clock.now()
-        for call in placed:
-            age = (now.wall - call.originated_at).total_seconds()
-            self._book.recall(keys_of(call), min(now.mono, now.mono - age + _UNSURE))
 
     def pace(self, campaign_id: int) -> Pace | None:
         """How fast a campaign goes; None for one that is not active."""

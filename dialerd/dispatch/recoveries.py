@@ -115,6 +115,10 @@ class Recoveries:
         if recovery is not None:
             await recovery.hang_up(live)
 
+    async def hang_up_channel(self, pbx: str, call_id: str) -> bool:
+        """Ask a PBX to hang up a channel that no call in flight stands for. Raises LinkLost; False: there is none."""
+        return pbx in self._all and await self._all[pbx].hang_up_channel(call_id)
+
     def discard(self, steps: Iterable[CallStep]) -> None:
         """These steps are in the store: what a PBX kept of answered calls that they end is not needed any more."""
         ended: dict[str, list[str]] = {}

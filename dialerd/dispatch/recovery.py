@@ -28,6 +28,8 @@ SECOND_LOOK = 2.0
 """Seconds between the two listings that prove a call gone."""
 ROUTINE = 60.0
 """Seconds between two listings when nothing seems wrong."""
+LATE_SECONDS = 300.0
+"""How long listings go on each minute after a call was given up, should its channel come late and unheard."""
 CLOSED_SECONDS = 5.0
 """How long a PBX that takes no calls is left alone before one is tried again."""
 _RETRY = 1.0
@@ -64,6 +66,8 @@ class Recovery:
         self._closed: Gate | None = None
         """Its own word that it takes no calls; until it is asked again, or comes back."""
         self._reopening: Timer | None = None
+        self._late_until = -math.inf
+        """Until when (monotonic) the channel of a call that was given up may still turn up."""
         self._missing: dict[str, float] = {}
         """Calls that a listing did not show, and when (monotonic) that listing was asked for."""
 
@@ -139,6 +143,17 @@ class Recovery:
         if not live.asked:
             self.doubt()
 
+    async def hang_up_channel(self, call_id: str) -> bool:
+        """Ask the PBX to hang up a channel that no call in flight stands for. Raises LinkLost; False: there is none."""
+        try:
+            asked = await self._driver.hangup(call_id)
+        except LinkLost:
+            self.doubt()
+            raise
+        if not asked:
+            self._driver.forget(call_id)
+        return asked
+
     async def run(self) -> None:
         """Ask whenever there is reason to, and each minute while calls are in flight. Runs until cancelled."""
         while True:
@@ -159,7 +174,7 @@ class Recovery:
                 async with asyncio.timeout(ROUTINE):
                     await self._wanted.wait()
             except TimeoutError:
-                if self._calls.of_pbx(self._pbx):
+                if self._calls.of_pbx(self._pbx) or self._clock.mono() < self._late_until:
                     return
 
     async def _ask(self) -> None:
@@ -168,9 +183,11 @@ class Recovery:
         if self._driver.state is not LinkState.UP:
             return
         for channel in channels.values():
-            self._calls.confirm(channel)
-            if self._calls.get(channel.call_id) is None:
+            if self._calls.get(channel.call_id) is not None:
+                self._calls.confirm(channel)
+            else:
                 self._metrics.pbx_events_unknown.labels(self._pbx).inc()
+                self._calls.on_stranger(self._pbx, channel.call_id)
         await self._settle_kept(channels, asked_at)
         if self._driver.state is not LinkState.UP:
             return
@@ -225,6 +242,7 @@ class Recovery:
         del self._missing[call_id]
         log.warning("call_gone", pbx=self._pbx, **of_call(live.call))
         self._driver.forget(call_id)
+        self._late_until = self._clock.mono() + LATE_SECONDS
         self._calls.settle_unknown(live, first)
 
     def _ask_in(self, seconds: float) -> None:

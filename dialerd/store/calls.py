@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,11 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Call, CallStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome
-from dialerd.store.records import EventKind
-from dialerd.store.schema import call, event
+from dialerd.store.schema import call
 
-_LATEST_EVENTS = 50_000
-"""So many events are looked through, at most, for calls that were placed lately."""
+_MOST_IDS = 500
 
 
 async def live(conn: AsyncConnection) -> list[Call]:
@@ -24,15 +21,19 @@ async def live(conn: AsyncConnection) -> list[Call]:
     return [_call(row) for row in (await conn.execute(query)).mappings()]
 
 
-async def lately(conn: AsyncConnection, since: datetime) -> list[Call]:
-    """The calls that were committed since a moment, in that order, as far as the latest events go back."""
-    latest = await conn.scalar(sa.select(sa.func.max(event.c.seq))) or 0
-    recent = sa.select(event.c.call_id).where(
-        event.c.seq > latest - _LATEST_EVENTS, event.c.kind == EventKind.ORIGINATED.value, event.c.at >= since
-    )
-    query = sa.select(call).where(call.c.id.in_(recent), call.c.originated_at >= since)
-    rows = await conn.execute(query.order_by(call.c.originated_at, call.c.id))
-    return [_call(row) for row in rows.mappings()]
+async def ended_by_id(conn: AsyncConnection, ids: Sequence[str]) -> dict[str, tuple[str, bool]]:
+    """Of the calls with these ids that there are, the PBX, and whether the call has ended."""
+    found: dict[str, tuple[str, bool]] = {}
+    for start in range(0, len(ids), _MOST_IDS):
+        query = sa.select(call.c.id, call.c.pbx, call.c.ended_at).where(call.c.id.in_(ids[start : start + _MOST_IDS]))
+        found.update((row.id, (row.pbx, row.ended_at is not None)) for row in await conn.execute(query))
+    return found
+
+
+async def note_hangup(conn: AsyncConnection, call_id: str, text: str) -> None:
+    """Say how an ended call's channel was hung up at last, by the daemon."""
+    note = {"hangup_text": text, "hung_up_by": HungUpBy.DIALER.value}
+    await conn.execute(sa.update(call).where(call.c.id == call_id, call.c.ended_at.is_not(None)).values(note))
 
 
 async def any_placed(conn: AsyncConnection) -> bool:

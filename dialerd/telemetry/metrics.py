@@ -16,7 +16,10 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
-DROPPED = ("background_work", "commit", "journal_step", "put_back", "task", "webhook_delivery", "webhook_event")
+DROPPED = (
+    *("background_work", "commit", "journal_step", "late_channel", "put_back", "task"),
+    *("webhook_delivery", "webhook_event"),
+)
 """What may be given up."""
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
@@ -67,6 +70,9 @@ class Metrics:
         self.pbx_events = self._counter("pbx_events", "Events from a PBX that concern calls of ours.", "pbx", "event")
         self.pbx_events_unknown = self._counter(
             "pbx_events_unknown", "Events and channels of calls that are not in flight here.", "pbx"
+        )
+        self.late_channels = self._counter(
+            "late_channels", "Channels hung up because they came after their call was given up.", "pbx"
         )
         self.pbx_link_up = self._gauge("pbx_link_up", "1 while the control link is up and logged in.", "pbx")
         self.pbx_connects = self._counter(

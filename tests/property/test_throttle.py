@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -108,8 +110,20 @@ class Sending(RuleBasedStateMachine):
                 assert self.book.get(key).used == len(self.live) + len(self.planned)
 
 
+@dataclass
+class Order:
+    """An order on its way, and the limit under which it was sent."""
+
+    call: str
+    sent: float
+    per_second: float
+    regime: int
+    arrival: Arrival
+    arrived: float | None = None
+
+
 class FarEnd(RuleBasedStateMachine):
-    """A network that holds orders back, a daemon that is started again, a campaign that pauses: the far end counts.
+    """A network that holds orders back, limits that change, restarts, a campaign that pauses: the far end counts.
 
     The model is the far end's own list of arrivals: each order arrives between its sending and the proof of it.
     """
@@ -118,8 +132,9 @@ class FarEnd(RuleBasedStateMachine):
     def begin(self, per_second: float, slots: int) -> None:
         self.now = 0.0
         self.per_second, self.slots = per_second, slots
-        self.arrived: list[float] = []
-        self.under_way: list[tuple[str, float, Arrival]] = []
+        self.regime = 0
+        self.orders: list[Order] = []
+        self.under_way: list[Order] = []
         self.live: list[str] = []
         self.ids = 0
         self.start()
@@ -142,22 +157,24 @@ class FarEnd(RuleBasedStateMachine):
         call, arrival = str(self.ids), Arrival()
         self.book.take(call, (TRUNK,))
         self.book.sent((TRUNK,), self.now, arrival)
-        self.under_way.append((call, self.now, arrival))
+        order = Order(call, self.now, self.per_second, self.regime, arrival)
+        self.orders.append(order)
+        self.under_way.append(order)
         self.live.append(call)
 
     @precondition(lambda self: self.under_way)
     @rule(data=st.data(), seconds=st.floats(0, 4))
     def a_receipt_comes(self, data: st.DataObject, seconds: float) -> None:
         """In any order; the order itself arrived at some moment before."""
-        _, sent, arrival = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
+        order = self.under_way.pop(data.draw(st.integers(0, len(self.under_way) - 1)))
         self.now += seconds
-        self.arrived.append(data.draw(st.floats(sent, self.now)))
-        arrival.by = self.now
+        order.arrived = data.draw(st.floats(order.sent, self.now))
+        order.arrival.by = self.now
 
     @precondition(lambda self: self.live)
     @rule(data=st.data())
     def a_call_ends(self, data: st.DataObject) -> None:
-        known = [call for call in self.live if call not in {each for each, _, _ in self.under_way}]
+        known = [call for call in self.live if call not in {each.call for each in self.under_way}]
         if known:
             call = data.draw(st.sampled_from(known))
             self.live.remove(call)
@@ -171,7 +188,8 @@ class FarEnd(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def the_process_dies_and_another_begins(self, data: st.DataObject) -> None:
-        self.arrived += [data.draw(st.floats(sent, self.now)) for _, sent, _ in self.under_way]
+        for order in self.under_way:
+            order.arrived = data.draw(st.floats(order.sent, self.now))
         self.under_way.clear()
         self.start()
         self.book.unknown_before(self.now)
@@ -183,9 +201,30 @@ class FarEnd(RuleBasedStateMachine):
         self.slots = slots
         self.book.set(TRUNK, slots, self.per_second, GUARD)
 
+    @rule(per_second=rates)
+    def another_rate(self, per_second: float) -> None:
+        self.per_second = per_second
+        self.regime += 1
+        self.book.set(TRUNK, self.slots, per_second, GUARD)
+
     @invariant()
     def the_far_end_never_counts_more(self) -> None:
-        never_more(sorted(getattr(self, "arrived", [])), getattr(self, "per_second", 1.0))
+        """Of the orders of one limit, in the order in which they arrived."""
+        by_regime: dict[int, list[Order]] = defaultdict(list)
+        for order in getattr(self, "orders", []):
+            by_regime[order.regime].append(order)
+        for orders in by_regime.values():
+            never_more(sorted(each.arrived for each in orders if each.arrived is not None), orders[0].per_second)
+
+    @invariant()
+    def a_changed_limit_binds_the_next_order(self) -> None:
+        """Whatever was sent under another: as many orders before it is its own span before it."""
+        orders = getattr(self, "orders", [])
+        for index, order in enumerate(orders):
+            whole = max(1, math.floor(order.per_second))
+            early = orders[index - whole] if index >= whole else None
+            if early is not None and early.arrived is not None and order.arrived is not None:
+                assert order.arrived - early.arrived >= whole / order.per_second - 1e-9
 
     @invariant()
     def every_slot_in_use_is_a_live_call(self) -> None:

@@ -3,11 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from dialerd.clock import VirtualClock
-from dialerd.pbx.driver import Accepted, Ended, InDoubt, Originate, PbxEvent, Refused, Sink
+from dialerd.pbx.driver import (
+    Accepted,
+    Answered,
+    Dialling,
+    Ended,
+    HandedOver,
+    InDoubt,
+    LiveChannel,
+    Originate,
+    PbxEvent,
+    Refused,
+    Ringing,
+    Sink,
+)
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
+
+_OF_A_CHANNEL = (Dialling, Ringing, Answered, HandedOver)
+
+
+class LateBook:
+    """Of each call that a daemon gave up without a word of its PBX: when, and what became of a channel after that."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.given_up: dict[str, float] = {}
+        self.by: dict[str, WatchedDriver] = {}
+        """The driver of the daemon that gave it up."""
+        self.shown: dict[str, list[tuple[float, WatchedDriver]]] = defaultdict(list)
+        """When a daemon was told of its channel all the same, and by which driver."""
+        self.asked: dict[str, list[float]] = defaultdict(list)
+        """When its PBX was asked to hang it up."""
+
+    def gave_up(self, call_id: str, driver: WatchedDriver) -> None:
+        """A daemon follows it no more."""
+        self.given_up.setdefault(call_id, self._clock.mono())
+        self.by[call_id] = driver
+
+    def came(self, call_id: str, driver: WatchedDriver) -> None:
+        """A daemon is told of a call's channel."""
+        if call_id in self.given_up:
+            self.shown[call_id].append((self._clock.mono(), driver))
+
+    def asked_to_end(self, call_id: str) -> None:
+        """A daemon asks for a call's end."""
+        if call_id in self.given_up:
+            self.asked[call_id].append(self._clock.mono())
 
 
 class WatchedDriver(SimulatedDriver):
@@ -22,6 +67,7 @@ class WatchedDriver(SimulatedDriver):
         on_step: Callable[[str], bool],
         told: Callable[[Ended], None],
         sent: Callable[[str], None],
+        late: LateBook,
     ) -> None:
         """Take who listens.
 
@@ -32,6 +78,9 @@ class WatchedDriver(SimulatedDriver):
         self._on_step = on_step
         self._told = told
         self._sent = sent
+        self._late = late
+        self.ended_at: float | None = None
+        """When its daemon stopped it, or died."""
 
     async def start(self, sink: Sink) -> None:
         """Begin to connect."""
@@ -39,8 +88,10 @@ class WatchedDriver(SimulatedDriver):
         def hear(event: PbxEvent) -> None:
             if not self._on_step("event"):
                 return
-            if isinstance(event, Ended):
+            if isinstance(event, Ended) and event.call_id not in self._late.given_up:
                 self._told(event)
+            elif isinstance(event, _OF_A_CHANNEL):
+                self._late.came(event.call_id, self)
             sink(event)
 
         await super().start(hear)
@@ -54,6 +105,28 @@ class WatchedDriver(SimulatedDriver):
         if not self._on_step("receipt"):
             await asyncio.get_running_loop().create_future()
         return answer
+
+    async def live(self) -> tuple[LiveChannel, ...]:
+        """List the live channels."""
+        listed = await super().live()
+        for channel in listed:
+            self._late.came(channel.call_id, self)
+        return listed
+
+    async def hangup(self, call_id: str) -> bool:
+        """Ask the PBX to hang a call up."""
+        self._late.asked_to_end(call_id)
+        return await super().hangup(call_id)
+
+    def forget(self, call_id: str) -> None:
+        """Drop what is remembered of a call that nobody follows any more."""
+        self._late.gave_up(call_id, self)
+        super().forget(call_id)
+
+    async def stop(self) -> None:
+        """Close the link."""
+        self.ended_at = self._clock.mono()
+        await super().stop()
 
     def drop(self) -> None:
         """Let go of the PBX at once, as a process that dies does."""

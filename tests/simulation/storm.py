@@ -11,6 +11,7 @@ from typing import Any
 
 from dialerd.core.model import Campaign, Tenant
 from dialerd.dispatch.errors import Rejected
+from dialerd.dispatch.receipts import LISTING_LAG
 from dialerd.dispatch.requests import NewCallback, Upload
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedPbx
@@ -74,7 +75,7 @@ class Storm:
             (self._close_pbx, 0.7),
             (self._lie, 2),
             (self._answer_late, 1),
-            (self._make_channels_late, 1),
+            (self._make_channels_late, 2),
             (self._take_trunk_down, 0.7),
             (self._sicken, 0.5),
             (self._slow_disk, 2),
@@ -204,9 +205,14 @@ class Storm:
         pbx.answer_delay = None
 
     async def _make_channels_late(self) -> None:
+        """So late that listings give calls up, where its link is lost meanwhile: their channels come all the same."""
         pbx = self._pbx()
-        pbx.channel_delay = (0.0, self._dice.one((0.3, 0.9)))
+        longest = self._dice.one((0.3, 0.9, 6.0, 15.0))
+        pbx.channel_delay = (0.0, longest)
         await self._clock.sleep(self._dice.between(2.0, 15.0))
+        if longest > LISTING_LAG:
+            pbx.cut_link()
+            pbx.restore_link()
         pbx.channel_delay = None
 
     async def _take_trunk_down(self) -> None:

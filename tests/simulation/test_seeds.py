@@ -11,6 +11,7 @@ import pytest
 
 from dialerd.core.throttle import Rate
 from dialerd.dispatch import dispatcher, recovery
+from dialerd.dispatch.late import LateChannels
 from tests.simulation.play import play
 from tests.support.effort import STORMS
 
@@ -52,6 +53,7 @@ SABOTAGE = {
     "no_limit_is_exceeded": (Rate, "lawful", lambda _self: -math.inf),
     "no_call_outside_the_window": (dispatcher, "closed_hours", lambda *_: None),
     "no_result_is_lost": (recovery, "SECOND_LOOK", -1.0),
+    "a_late_channel_is_hung_up": (LateChannels, "seen", lambda *_: None),
 }
 
 

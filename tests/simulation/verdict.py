@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from dialerd.core.contact import TRANSITIONS, ContactEvent
 from dialerd.core.model import ContactStatus
+from dialerd.dispatch.receipts import LISTING_LAG
 from dialerd.pbx.simulated_pbx import LedgerEntry
 from dialerd.store.schema import OUTCOME_COLUMNS
 from tests.simulation.books import Books, Row
@@ -22,6 +23,10 @@ WIRE_SECONDS = 0.01
 """The ways of two orders to the far end differ by less than this."""
 SETTLING_SECONDS = 60.0
 """A lowered limit binds new calls: those planned before it was lowered go out within this."""
+HANGUP_SECONDS = 0.1
+"""A daemon that is told of a late channel has it hung up within this."""
+LOOKUP_SECONDS = 20.0
+"""And within this where a daemon before it gave the call up: the store has to say so, and may fail for a while."""
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 _END_KINDS = ("completed", "failed", "retry_scheduled")
 _STEPS = {
@@ -51,6 +56,15 @@ class Case:
         self.entries: list[LedgerEntry] = [each for pbx in self.world.pbxs.values() for each in pbx.ledger.entries]
         self.entries.sort(key=lambda each: (each.began, each.call_id))
 
+    def late(self, entry: LedgerEntry) -> bool:
+        """Whether the channel came after its call was given up: its slot and its contact may have gone to others."""
+        return entry.began >= self.world.late.given_up.get(entry.call_id, math.inf)
+
+    def on_time(self, entry: LedgerEntry) -> bool:
+        """Whether the channel came by when an accepted order is taken to have arrived."""
+        sent = self.world.sent.get(entry.call_id)
+        return sent is None or entry.began - sent.mono <= LISTING_LAG
+
 
 def broken(case: Case) -> list[str]:
     """Every law that does not hold, with what broke it; none: all hold."""
@@ -79,14 +93,29 @@ def an_attempt_is_at_most_one_call(case: Case) -> Iterator[str]:
 
 
 def a_number_has_one_live_call(case: Case) -> Iterator[str]:
-    """On all PBXs together: a contact is dialled again only after its last call is over."""
+    """On all PBXs together: a contact is dialled again only after its last call is over, or given up."""
     by_number: dict[str, list[LedgerEntry]] = defaultdict(list)
     for entry in case.entries:
-        by_number[entry.number].append(entry)
+        if not case.late(entry):
+            by_number[entry.number].append(entry)
     for number, calls in by_number.items():
         for early, late in itertools.pairwise(calls):
             if early.ended is None or early.ended > late.began:
                 yield f"{number}: {early} and {late}"
+
+
+def a_late_channel_is_hung_up(case: Case) -> Iterator[str]:
+    """Nobody follows it: a daemon that is told of it has it hung up, as long as it runs, or it ends before that."""
+    late = case.world.late
+    for entry in case.entries:
+        if not case.late(entry):
+            continue
+        for shown, driver in late.shown[entry.call_id]:
+            longest = HANGUP_SECONDS if driver is late.by[entry.call_id] else LOOKUP_SECONDS
+            by = min(shown + longest, math.inf if driver.ended_at is None else driver.ended_at)
+            over = entry.ended is not None and entry.ended <= by
+            if not over and not any(shown <= asked <= by for asked in late.asked[entry.call_id]):
+                yield f"{entry}: shown at {shown:.3f}, and not hung up by {by:.3f}"
 
 
 def attempts_are_numbered_without_a_gap(case: Case) -> Iterator[str]:
@@ -120,7 +149,11 @@ def everything_ends(case: Case) -> Iterator[str]:
 
 
 def no_limit_is_exceeded(case: Case) -> Iterator[str]:
-    """Calls at once and calls per second, of every holder, as the far ends saw them."""
+    """Calls at once and calls per second, of every holder, as the far ends saw them.
+
+    Only a channel that came after its call was given up may be one too many (until it is hung up), and only one that
+    came later than any receipt can tell may bunch with others.
+    """
     calls = case.books.calls
     holders: list[tuple[str, Callable[[LedgerEntry], bool], Callable[[float], list[Limit]]]] = []
     for name, limit in case.scenario.trunks.items():
@@ -137,8 +170,10 @@ def no_limit_is_exceeded(case: Case) -> Iterator[str]:
         holders.append((f"agent {agent_id}", _where(calls, "agent_id", agent_id), _fixed(Limit(slots))))
     for name, theirs, limits in holders:
         entries = [entry for entry in case.entries if theirs(entry)]
-        yield from (f"{name}: {fault}" for fault in _too_many(entries, limits))
-        yield from (f"{name}: {fault}" for fault in _too_fast(entries, limits))
+        kept = [entry for entry in entries if not case.late(entry)]
+        yield from (f"{name}: {fault}" for fault in _too_many(kept, limits))
+        on_time = [entry for entry in entries if case.on_time(entry)]
+        yield from (f"{name}: {fault}" for fault in _too_fast(on_time, limits))
 
 
 def _agent_slots(case: Case, running: Running) -> int | None:
@@ -345,6 +380,7 @@ LAWS: tuple[Callable[[Case], Iterator[str]], ...] = (
     nothing_showed_at_once,
     an_attempt_is_at_most_one_call,
     a_number_has_one_live_call,
+    a_late_channel_is_hung_up,
     attempts_are_numbered_without_a_gap,
     everything_ends,
     no_limit_is_exceeded,

@@ -26,7 +26,7 @@ from dialerd.store import sqlite_link
 from dialerd.store.migrate import migrate
 from dialerd.telemetry.metrics import Metrics
 from tests.simulation.disk import Disk
-from tests.simulation.far_end import WatchedDriver
+from tests.simulation.far_end import LateBook, WatchedDriver
 
 T = TypeVar("T")
 
@@ -84,6 +84,7 @@ class World:
         self.config: Config = parse(text, {}, self.folder / "x.toml", Path.read_text)
         self.disk = Disk(self.clock, stream(f"{self.seed}/disk"))
         self.disk.on_trip = self._step
+        self.late = LateBook(self.clock)
         self.pbxs = {name: SimulatedPbx(self.settings, self.clock) for name in self.config.pbx}
         self.daemon: Daemon | None = None
         self._up = asyncio.Event()
@@ -219,7 +220,7 @@ class World:
                 self.faults.append(f"{call_id} was sent twice")
             self.sent[call_id] = self.clock.now()
 
-        return WatchedDriver(name, self.pbxs[name], self.clock, trunks, self._step, told, sent)
+        return WatchedDriver(name, self.pbxs[name], self.clock, trunks, self._step, told, sent, self.late)
 
     def _step(self, step: str) -> bool:
         """Count down to the step at which the daemon is to die; False: it is dead."""

@@ -283,6 +283,24 @@ class TestAfterARestart:
         assert rate is not None
         assert rate.measured(100.1) == 0
 
+    def test_a_limit_that_is_raised_after_it_is_no_freer(self) -> None:
+        """What the process before this one sent, it may have sent under any limit."""
+        book = a_book(None, 1)
+        book.unknown_before(100.0)
+        book.set(TRUNK, None, 10, GUARD)
+        assert book.lawful((TRUNK,)) == pytest.approx(101.05)
+        for _ in range(10):
+            book.sent((TRUNK,), 101.05)
+        assert book.lawful((TRUNK,)) == pytest.approx(102.1)
+
+    def test_nothing_is_planned_for_before(self) -> None:
+        """What waits for a rate waits in the list, where explain sees it, and not committed with a slot taken."""
+        book = a_book(None, 0.2)
+        book.unknown_before(100.0)
+        assert Draft(book).send_at((TRUNK,), 100.0) == pytest.approx(105.05)
+        book.set(TRUNK, None, 2, GUARD)
+        assert Draft(book).send_at((TRUNK,), 100.0) <= 101.05
+
     def test_a_holder_without_a_rate_is_free(self) -> None:
         book = a_book(3)
         book.unknown_before(100.0)
