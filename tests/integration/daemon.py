@@ -138,6 +138,8 @@ class Daemon:
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._heard = asyncio.Condition()
+        self._silent = True
+        """The process has ended, and all that it said was read."""
         self._lines: list[str] = []
         self.log: list[dict[str, Any]] = []
         """What the daemon logged, over all its lives."""
@@ -177,6 +179,7 @@ class Daemon:
             stderr=asyncio.subprocess.STDOUT,
             limit=_LONGEST_LINE,
         )
+        self._silent = False
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def kill(self) -> None:
@@ -217,13 +220,14 @@ class Daemon:
                         if line.get("event") == event and fields.items() <= line.items():
                             return line
                     seen = max(seen, len(self.log))
-                    assert self._process is not None
-                    if self._process.returncode is not None and self._reading is not None and self._reading.done():
+                    if self._silent:
                         break
                     await self._heard.wait()
         except TimeoutError:
-            raise AssertionError(f"{event} {fields} was not logged within {seconds:g} s") from None
-        raise AssertionError(f"the daemon ended (status {self._process.returncode}) and never logged {event} {fields}")
+            raise AssertionError(f"{event} {fields} was not logged within {seconds:g} s:\n{self.show()}") from None
+        assert self._process is not None
+        status = self._process.returncode
+        raise AssertionError(f"the daemon ended (status {status}) and never logged {event} {fields}:\n{self.show()}")
 
     def faults(self) -> list[dict[str, Any]]:
         """What the daemon logged as an error, tracebacks included."""
@@ -243,6 +247,7 @@ class Daemon:
         async for raw in process.stdout:
             await self._keep(raw.decode(errors="replace").rstrip("\n"))
         await process.wait()
+        self._silent = True
         async with self._heard:
             self._heard.notify_all()
 
