@@ -35,6 +35,9 @@ SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y C
 endif
 export SOURCE_DATE_EPOCH
 
+# Whoever starts Python a thousand times, as the tests do, should not compile the same sources each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation tests/docs
 
 # The stores of all tests but the lab's lie in memory where they can: they are flushed to disk a thousand times a second.
@@ -63,13 +66,13 @@ lint: $(DEV)
 	$(BIN)/ruff format --check --quiet . || failed=1; \
 	$(BIN)/lint-imports --no-logo || failed=1; \
 	$(BIN)/mypy || failed=1; \
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd || failed=1; \
 	exit $$failed
 
 fast-tests: $(DEV)
 	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
 	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch and not deb"
 	@# Calls are mostly waited for: three labs beside each other take no more than the two cores have.
 	@$(BIN)/pytest -q -n 3 --dist worksteal -m lab
