@@ -10,7 +10,7 @@ import resource
 import signal
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
@@ -90,7 +90,7 @@ class _Turn:
 
                 lease = Lease(url, self._clock)
                 held.push_async_callback(lease.give_back)
-                await self._wait(lease)
+                await self._wait(lease, held)
                 self.since = self._clock.mono()
             self._held = held.pop_all()
         return lease
@@ -98,27 +98,53 @@ class _Turn:
     async def __aexit__(self, *raised: object) -> None:
         await self._held.aclose()
 
-    async def _wait(self, lease: Lease) -> None:
-        from dialerd.api.server import ApiServer
-        from dialerd.api.standby import standby_app
-
+    async def _wait(self, lease: Lease, held: contextlib.AsyncExitStack) -> None:
         taking = asyncio.create_task(lease.take())
         stopping = asyncio.create_task(self._signals.stop.wait())
-        server = ApiServer(standby_app(lambda: lease.waits_for))
         try:
             await asyncio.wait((taking, stopping), timeout=_AT_ONCE, return_when=asyncio.FIRST_COMPLETED)
-            if not taking.done():
-                await server.start(self._config.server.host, self._config.server.port, self._tls)
-                log.info("standby_serves", listen=self._config.server.listen, port=server.port)
-                self._manager.ready(f"standby: {lease.waits_for}")
-                await asyncio.wait((taking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done() and not stopping.done():
+                await self._stand_by(lease, held, (taking, stopping))
             if taking.done():
                 await taking
         finally:
-            for task in (taking, stopping):
-                task.cancel()
-            await asyncio.gather(taking, stopping, return_exceptions=True)
-            await server.stop(CLOSE_SECONDS)
+            await _ended(taking, stopping)
+
+    async def _stand_by(
+        self, lease: Lease, held: contextlib.AsyncExitStack, until: tuple[asyncio.Task[Any], ...]
+    ) -> None:
+        """Serve what the store holds until one of these tasks is done. Raises OSError where nobody can listen.
+
+        What is being answered then is answered beside the daemon's start, which waits for none of it.
+        """
+        from dialerd.api.server import ApiServer
+
+        server_config, enough = self._config.server, asyncio.Event()
+        daemon = Daemon(self._config, self._clock, Metrics(), waits_for=lambda: lease.waits_for)
+        server = ApiServer(web_app(daemon.api))
+
+        async def serve_reading() -> None:
+            async with daemon.standing_by():
+                await server.start(server_config.host, server_config.port, self._tls)
+                log.info("standby_serves", listen=server_config.listen, port=server.port)
+                self._manager.ready(daemon.status())
+                try:
+                    await enough.wait()
+                finally:
+                    await server.stop(CLOSE_SECONDS)
+
+        serving = asyncio.create_task(serve_reading(), name="standby")
+        held.push_async_callback(_finished, serving)
+        work = (_measure_lag(self._clock, daemon.metrics), self._manager.feed(daemon.status))
+        beside = [asyncio.create_task(each) for each in work]
+        try:
+            await asyncio.wait((*until, serving), return_when=asyncio.FIRST_COMPLETED)
+            if serving.done():
+                await serving
+        finally:
+            enough.set()
+            server.close_door()
+            await _ended(*beside)
 
 
 async def _dial(
@@ -218,6 +244,17 @@ def _raise_file_limit() -> None:
     wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+async def _finished(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _measure_lag(clock: Clock, metrics: Metrics) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 
 import structlog
 
@@ -29,6 +30,8 @@ from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
 from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.retention import Keep, Retention
+from dialerd.dispatch.standby import REASON as STANDBY
+from dialerd.dispatch.standby import Standby
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
 from dialerd.dispatch.webhooks import Webhooks
@@ -38,7 +41,7 @@ from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.esl_link import EslSettings
 from dialerd.pbx.freeswitch import FreeSwitchDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
-from dialerd.store import agents, calls, campaigns, contacts, steps, trunks
+from dialerd.store import agents, calls, campaigns, contacts, notices, steps, trunks
 from dialerd.store import tenants as stored
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -65,7 +68,11 @@ class ReloadDropped(NotReloaded):
 
 
 class Daemon:
-    """All parts of the dialer, wired together. Clock, transport and what makes drivers can be given."""
+    """All parts of the dialer, wired together. Clock, transport and what makes drivers can be given.
+
+    One that waits for another (``waits_for`` tells in words what for) is made of the same parts, with no driver among
+    them, and only shows what is in the store: :meth:`standing_by` instead of :meth:`run`.
+    """
 
     def __init__(
         self,
@@ -75,6 +82,7 @@ class Daemon:
         make: Callable[[str, PbxConfig, Mapping[str, str], Clock], PbxDriver] | None = None,
         transport: Transport | None = None,
         alone_since: float | None = None,
+        waits_for: Callable[[], str] | None = None,
     ) -> None:
         """``alone_since``: from when on (monotonic) nobody else can have dialled from the store; by default now."""
         self._alone_since = clock.mono() if alone_since is None else alone_since
@@ -83,7 +91,9 @@ class Daemon:
         self._make = make or make_driver
         self._links = dict(config.pbx)
         """What each driver was made of, those of PBXs that left the configuration included."""
-        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in config.pbx.items()}
+        dials = waits_for is None
+        reached = config.pbx if dials else {}
+        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in reached.items()}
         self._tasks: asyncio.TaskGroup | None = None
         self._unwaited: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -142,11 +152,17 @@ class Daemon:
             self._watch_link(name)
         self.store.on_commit = self._committed
         self.store.on_health = self.dispatcher.wake
+        self.standby: Standby | None = None
+        if waits_for is not None:
+            self.standby = Standby(self.store, self.feed, self._tenants, self.dispatcher.trunks, clock, waits_for)
+            self.dispatcher.drain(STANDBY)
+            self.dispatcher.trunks.stand_by(STANDBY)
+        metrics.standby.set(not dials)
         self.api = Api(
             store=self.store,
             control=self.control,
             callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
-            explanations=Explanations(self.dispatcher, clock),
+            explanations=Explanations(self.dispatcher, clock, live=dials),
             forecasts=Forecasts(self.dispatcher, clock),
             exclusions=Exclusions(self.store, clock, self._intake_options, self.dispatcher.listed.changed),
             webhooks=self.webhooks,
@@ -157,7 +173,27 @@ class Daemon:
             clock=clock,
             limits=ApiLimits(upload_bytes=config.server.max_body_bytes),
             applications=self._applications,
+            standby=self.standby,
         )
+
+    @contextlib.asynccontextmanager
+    async def standing_by(self) -> AsyncIterator[None]:
+        """Within this block the API may be served from a store that another daemon dials from; nothing is written."""
+        # Imported only here: its driver is of no use to a SQLite file.
+        from dialerd.store.listener import Listener
+
+        assert self.standby is not None, "this daemon is made to dial"
+        own = self.standby
+        listener = Listener(self._config.store.url, notices.EVENTS, self._clock, heard=own.heard, look=own.look_again)
+        own.look_again()
+        tasks = [asyncio.create_task(each.run(), name="standby") for each in (own, listener)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.store.close()
 
     async def run(
         self, stop: asyncio.Event, *, hurry: asyncio.Event | None = None, ready: Callable[[], Awaitable[None]]
@@ -319,6 +355,8 @@ class Daemon:
 
     def status(self) -> str:
         """What the daemon does, in one line."""
+        if self.standby is not None:
+            return self.standby.reason
         links = ", ".join(f"{name} {driver.state.value}" for name, driver in self.drivers.items())
         return f"{len(self.dispatcher.calls)} calls in flight; PBXs: {links or 'none'}"
 

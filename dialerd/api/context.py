@@ -17,6 +17,7 @@ from dialerd.dispatch.exclusions import Exclusions
 from dialerd.dispatch.explanations import Explanations
 from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
+from dialerd.dispatch.standby import Standby
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.trunks import Trunks
 from dialerd.dispatch.webhooks import Webhooks
@@ -74,6 +75,8 @@ class Api:
     limits: Limits = Limits()
     applications: AbstractSet[str] = frozenset()
     """The dialplan applications that an agent may name, now."""
+    standby: Standby | None = None
+    """While another daemon dials from the store: it is only read here. None: this one dials."""
 
 
 @dataclass(frozen=True, slots=True)

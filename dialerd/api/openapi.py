@@ -14,7 +14,16 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from dialerd import __version__
 from dialerd.api.bodies import JsonBody
 from dialerd.api.examples import REF, example
-from dialerd.api.problems import COMMON, CONTENT_TYPE, METHOD_NOT_ALLOWED, RATE_LIMITED, UNAUTHORIZED, Code, Problem
+from dialerd.api.problems import (
+    COMMON,
+    CONTENT_TYPE,
+    METHOD_NOT_ALLOWED,
+    RATE_LIMITED,
+    STANDBY,
+    UNAUTHORIZED,
+    Code,
+    Problem,
+)
 from dialerd.api.routes import PREFIX, AnyRoute
 from dialerd.store.keys import Role
 
@@ -46,6 +55,7 @@ _HEADERS: Mapping[Code, tuple[str, str]] = {
     UNAUTHORIZED: ("WWW-Authenticate", "Bearer (RFC 6750)"),
     METHOD_NOT_ALLOWED: ("Allow", "The methods that are allowed here"),
     RATE_LIMITED: ("Retry-After", "Seconds to wait"),
+    STANDBY: ("Retry-After", "Seconds to wait"),
 }
 _TEXT_SAMPLES = {
     "text/csv": "phone_number,first_name,plan\n+12025550143,Ann,gold\n",

@@ -73,6 +73,7 @@ COMMON = (
     RATE_LIMITED,
     DATABASE_ERROR,
     INTERNAL_ERROR,
+    STANDBY,
 )
 """What every route may answer."""
 

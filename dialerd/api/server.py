@@ -20,6 +20,7 @@ from dialerd.api import (
     explain,
     operations,
     results,
+    standby,
     tenants,
     trunks,
     webhooks,
@@ -72,7 +73,9 @@ def build_app(api: Api) -> web.Application:
     """Make the web application. It ends its event streams, and the bodies on their way, when it is shut down."""
     app = web.Application(middlewares=[middleware(api)], client_max_size=api.limits.upload_bytes)
     streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits)
-    door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
+    # While this one stands by, keys are made and deleted through another daemon.
+    trusts = api.standby is None
+    door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute, trusts=trusts)
     routes = all_routes(streams, door)
     repeats = Repeats(api.store, api.clock)
     for route in routes:
@@ -83,6 +86,8 @@ def build_app(api: Api) -> web.Application:
     operations.add_routes(app, api)
     docs.add_routes(app, routes)
     app.on_response_prepare.append(secure)
+    if api.standby is not None:
+        app.on_response_prepare.append(standby.mark)
 
     app[ARRIVALS] = Arrivals()
 
@@ -129,13 +134,17 @@ class ApiServer:
         self.port = self._listening.sockets[0].getsockname()[1]
         log.info("api_listening", host=host, port=self.port, tls=tls is not None)
 
+    def close_door(self) -> None:
+        """Take no new connection: from now on another may listen here. Harmless when repeated."""
+        if self._listening is not None:
+            self._listening.close()
+
     async def stop(self, grace: float) -> None:
         """Take no more requests, end the streams, and give what is being answered so many seconds."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
-        if self._listening is not None:
-            self._listening.close()
+        self.close_door()
         await runner.shutdown()
         if runner.server is not None:
             runner.server.pre_shutdown()

@@ -1,35 +1,33 @@
-"""What a standby answers while another daemon dials: that it lives, why it is not ready, and 503 to all else."""
+"""What a standby refuses: whatever would write or dial, while another daemon dials from the store."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-
 from aiohttp import web
 
-from dialerd.api import problems
-from dialerd.api.problems import STANDBY
-from dialerd.api.wrapper import secure
+from dialerd.api.problems import STANDBY, Refused, refuse
+from dialerd.dispatch.standby import Standby
+from dialerd.store.errors import StoreNotReady
 
-_RETRY_SECONDS = 5
+_RETRY = {"Retry-After": "5"}
 
 
-def standby_app(waits_for: Callable[[], str]) -> web.Application:
-    """Make the application of a daemon that waits for its turn; ``waits_for`` tells what for."""
-    app = web.Application()
+HEADER = "Dialerd-Standby"
+"""Tells in each answer of a standby that it is one."""
 
-    async def healthz(_raw: web.Request) -> web.Response:
-        return web.Response(text="ok")
 
-    async def readyz(_raw: web.Request) -> web.Response:
-        text = json.dumps({"ready": False, "problems": [f"standby: {waits_for()}"]})
-        return web.Response(text=text, status=503, content_type="application/json")
+async def mark(_raw: web.Request, response: web.StreamResponse) -> None:
+    """Put the header on (a signal of aiohttp's)."""
+    response.headers[HEADER] = "true"
 
-    async def elsewhere(_raw: web.Request) -> web.Response:
-        return problems.answer(STANDBY, f"standby: {waits_for()}", {"Retry-After": str(_RETRY_SECONDS)})
 
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_route("*", "/{anything:.*}", elsewhere)
-    app.on_response_prepare.append(secure)
-    return app
+async def look(standby: Standby) -> None:
+    """Let a request see what the store holds now. Raises Rejected where it cannot be read as it is, StoreError."""
+    try:
+        await standby.look()
+    except StoreNotReady as error:
+        raise refuse(STANDBY, f"{standby.reason}; {error}", _RETRY) from None
+
+
+def writes(standby: Standby) -> Refused:
+    """The refusal of a request that a standby does not serve."""
+    return refuse(STANDBY, standby.reason, _RETRY)

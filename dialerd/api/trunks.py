@@ -29,10 +29,10 @@ class TrunkOut(Out):
     state: TrunkState
     reason: str | None
     """Why it is not up, or what slows it."""
-    channels_in_use: int
-    """Calls from journal to hangup."""
+    channels_in_use: int | None
+    """Calls from journal to hangup; null, as what else is measured, on a standby."""
     max_channels: int
-    calls_per_second: float
+    calls_per_second: float | None
     """Sent in the last second, or in as long as one call takes where the limit is below one a second."""
     max_calls_per_second: float
     answer_seizure_ratio: Annotated[float, Field(ge=0, le=1)] | None
@@ -41,7 +41,7 @@ class TrunkOut(Out):
 
 def render(view: TrunkView) -> TrunkOut:
     """A trunk as the API shows it."""
-    ratio = view.answer_seizure_ratio
+    ratio, speed = view.answer_seizure_ratio, view.calls_per_second
     return TrunkOut(
         id=view.trunk.id,
         pbx=view.trunk.pbx,
@@ -49,7 +49,7 @@ def render(view: TrunkView) -> TrunkOut:
         reason=view.reason,
         channels_in_use=view.channels_in_use,
         max_channels=view.trunk.max_channels,
-        calls_per_second=round(view.calls_per_second, 3),
+        calls_per_second=None if speed is None else round(speed, 3),
         max_calls_per_second=view.trunk.max_calls_per_second,
         answer_seizure_ratio=None if ratio is None else round(ratio, 4),
     )

@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 from pydantic import BaseModel
 
-from dialerd.api import problems
+from dialerd.api import problems, standby
 from dialerd.api.auth import Doorkeeper, may
 from dialerd.api.context import Api, Request
 from dialerd.api.fields import NoQuery, validate
@@ -57,8 +57,12 @@ def wrap(route: AnyRoute, api: Api, door: Doorkeeper, repeats: Repeats) -> Handl
 
     async def handle(raw: web.Request) -> web.StreamResponse:
         try:
+            if api.standby is not None:
+                await standby.look(api.standby)
             principal = await door.principal(raw)
             tenant = _allowed(route, api, principal)
+            if api.standby is not None and route.method != "GET":
+                raise standby.writes(api.standby)
             query = validate(route.query, {} if route.query is NoQuery else _query(raw))
             async with route.body.open(raw, api.limits) as body:
                 request: Request[Any, Any] = Request(api, principal, tenant, query, body, raw)

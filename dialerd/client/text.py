@@ -70,6 +70,11 @@ def percent(value: float | None) -> str | None:
     return None if value is None else f"{value:.0%}".replace("%", " %")
 
 
+def known(value: float | None, spec: str = "g") -> str:
+    """A figure, or a question mark where a standby was asked, which does not know it."""
+    return "?" if value is None else format(value, spec)
+
+
 def more(listing: Any, what: str) -> list[str]:
     """What a page of a list leaves out, and how to see it."""
     shown, total = len(listing["data"]), listing["total"]

@@ -13,7 +13,7 @@ import click
 
 from dialerd.client.commands import Session, api_command
 from dialerd.client.errors import ClientError, Problem, Unreachable
-from dialerd.client.text import moment, percent, printable, to_json
+from dialerd.client.text import known, moment, percent, printable, to_json
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -154,10 +154,13 @@ def headline(snapshot: Snapshot) -> str:
     parts = []
     if snapshot.trunks is not None:
         data = snapshot.trunks["data"]
-        parts.append(f"{sum(each['calls_per_second'] for each in data):.1f} calls/s")
-        used, most = (sum(each[name] for each in data) for name in ("channels_in_use", "max_channels"))
-        parts.append(f"{used} of {most} channels in use")
-        if ill := sum(each["state"] != "up" for each in data):
+        if any(each["state"] == "unknown" for each in data):
+            parts.append("STANDBY: another daemon dials")
+        else:
+            parts.append(f"{sum(each['calls_per_second'] for each in data):.1f} calls/s")
+            used, most = (sum(each[name] for each in data) for name in ("channels_in_use", "max_channels"))
+            parts.append(f"{used} of {most} channels in use")
+        if ill := sum(each["state"] not in ("up", "unknown") for each in data):
             parts.append(f"{ill} of {len(data)} trunks not up")
     if snapshot.campaigns is not None:
         parts.append(f"{snapshot.campaigns['pagination']['total']} active campaigns")
@@ -181,8 +184,8 @@ def _trunks(data: Any) -> Table:
     for each in data:
         _row(
             made,
-            *(each["id"], each["pbx"], each["state"], f"{each['channels_in_use']}/{each['max_channels']}"),
-            f"{each['calls_per_second']:.1f}/{each['max_calls_per_second']:g}",
+            *(each["id"], each["pbx"], each["state"], f"{known(each['channels_in_use'])}/{each['max_channels']}"),
+            f"{known(each['calls_per_second'], '.1f')}/{each['max_calls_per_second']:g}",
             *(percent(each["answer_seizure_ratio"]), each["reason"]),
             style=None if each["state"] == "up" else "red",
         )
@@ -193,7 +196,7 @@ def _tenants(snapshot: Snapshot) -> Table:
     made = _table(("TENANT", False), ("SLOTS", True), ("CALLS/S AT MOST", True), ("TRUNKS", False))
     for each in snapshot.tenants["data"]:
         used = snapshot.tenant_slots.get(each["id"])
-        slots = f"{'?' if used is None else f'{used[0]:g}'}/{each['max_concurrent_calls']}"
+        slots = f"{known(None if used is None else used[0])}/{each['max_concurrent_calls']}"
         _row(made, each["id"], slots, f"{each['max_calls_per_second']:g}", ", ".join(each["trunks"]))
     return made
 

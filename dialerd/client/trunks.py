@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dialerd.client.commands import Session, api_command
-from dialerd.client.text import more, percent, printable, table
+from dialerd.client.text import known, more, percent, printable, table
 
 
 @click.group()
@@ -27,8 +27,8 @@ async def list_trunks(session: Session, **query: Any) -> None:
     rows = [
         [
             *(each["id"], each["pbx"], each["state"]),
-            f"{each['channels_in_use']}/{each['max_channels']}",
-            f"{each['calls_per_second']:g}/{each['max_calls_per_second']:g}",
+            f"{known(each['channels_in_use'])}/{each['max_channels']}",
+            f"{known(each['calls_per_second'])}/{each['max_calls_per_second']:g}",
             percent(each["answer_seizure_ratio"]),
             each["reason"],
         ]

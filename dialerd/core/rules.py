@@ -30,11 +30,16 @@ _BESIDES = {
 
 
 def explain(snapshot: Snapshot, view: CampaignView, now: Moment) -> list[Reason]:
-    """Every rule for one campaign, in the order in which the planner asks them."""
+    """Every rule for one campaign, in the order in which the planner asks them.
+
+    Of a snapshot that is not live, those alone that the store, the configuration and the clock can answer.
+    """
     draft = Draft(snapshot.book)
     reasons = list(standing(snapshot, view, now))
     if (lack := lack_of_contacts(view, next(iter(view.contacts), None), now)) is not None:
         reasons.append(lack)
+    if not snapshot.live:
+        return reasons
     tenant = snapshot.tenants.get(view.campaign.tenant)
     if tenant is not None:
         reasons.append(day_spent(snapshot, tenant, now, 0))

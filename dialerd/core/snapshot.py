@@ -69,6 +69,8 @@ class Snapshot:
     system: Gate = OPEN
     """Closed while the daemon drains or the store fails."""
     windows: WindowMemo = field(default_factory=WindowMemo)
+    live: bool = True
+    """Limits and gates are those of this moment; a daemon that does not dial knows none of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dialerd.clock import Clock
 from dialerd.core.explain import ContactFacts, Explanation, explain_campaign, explain_contact
 from dialerd.core.model import Campaign, Contact, ContactStatus, Tenant
 from dialerd.core.permit import number_rules
-from dialerd.core.snapshot import CampaignView
+from dialerd.core.snapshot import CampaignView, Snapshot
 from dialerd.dispatch.dispatcher import Dispatcher
 from dialerd.store import agents, campaigns, contact_due, contacts, do_not_call, last_look
 
@@ -29,9 +29,11 @@ class Counts:
 class Explanations:
     """Answers why calls are, or are not, going out."""
 
-    def __init__(self, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, dispatcher: Dispatcher, clock: Clock, *, live: bool = True) -> None:
+        """``live``: the dispatcher dials, so that it knows what is in use."""
         self._dispatcher = dispatcher
         self._clock = clock
+        self._live = live
 
     async def campaign(self, conn: AsyncConnection, campaign: Campaign) -> tuple[Explanation, Counts]:
         """Explain a campaign, and count its contacts. Raises StoreError."""
@@ -40,7 +42,7 @@ class Explanations:
         pending = stats.contacts[ContactStatus.PENDING]
         waiting = await contact_due.count_waiting(conn, campaign.id, now, pending)
         view = await self._view(conn, campaign)
-        told = explain_campaign(self._dispatcher.snapshot(), view, self._clock.now(), stats.in_flight)
+        told = explain_campaign(self._snapshot(), view, self._clock.now(), stats.in_flight)
         return told, Counts(max(0, pending - waiting), waiting, stats.in_flight)
 
     async def contact(self, conn: AsyncConnection, tenant: Tenant, campaign: Campaign, contact: Contact) -> Explanation:
@@ -53,7 +55,10 @@ class Explanations:
         )
         looked_up = replace(contact, dialled_at=tuple(dialled[number]))
         view = await self._view(conn, campaign)
-        return explain_contact(self._dispatcher.snapshot(), view, looked_up, facts, self._clock.now())
+        return explain_contact(self._snapshot(), view, looked_up, facts, self._clock.now())
+
+    def _snapshot(self) -> Snapshot:
+        return replace(self._dispatcher.snapshot(), live=self._live)
 
     async def _view(self, conn: AsyncConnection, campaign: Campaign) -> CampaignView:
         """The campaign as the planner has it; of one that is not active, as it would have it."""

@@ -33,6 +33,11 @@ class _Channel:
             self.forgotten = self.events[0].seq
         self.events.append(event)
 
+    def skip(self, upto: int) -> None:
+        if upto > self.forgotten:
+            self.forgotten = upto
+            self.events.clear()
+
     def wake(self) -> None:
         news, self._news = self._news, asyncio.Event()
         news.set()
@@ -90,6 +95,18 @@ class Feed:
                 channel.add(event)
                 woken[channel] = None
         for channel in woken:
+            channel.wake()
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody follows a campaign."""
+        return bool(self._channels)
+
+    def skip(self, upto: int) -> None:
+        """What was committed up to a number is in the store, and does not come through here."""
+        self.last = max(self.last, upto)
+        for channel in self._channels.values():
+            channel.skip(upto)
             channel.wake()
 
     @contextlib.contextmanager

@@ -53,6 +53,12 @@ class Tenants(Mapping[str, Tenant]):
             else:
                 self._put(each)
 
+    def follow(self, stored: Iterable[Tenant]) -> None:
+        """Take up what another daemon has made or changed in the store."""
+        for each in stored:
+            if each.id not in self._in_file and self._all.get(each.id) != each:
+                self._put(each)
+
     def take_up(self, configured: Iterable[Tenant], stored: Iterable[Tenant]) -> None:
         """Take up a changed configuration file; one that left it is gone, unless the store has it, too."""
         before, left = dict(self._all), self._in_file

@@ -38,6 +38,12 @@ class TrunkState(StrEnum):
     PAUSED = "paused"
     DOWN = "down"
     """Out of the PBX's reach, or suspended after many failures in a row: the reason tells which."""
+    UNKNOWN = "unknown"
+    """Only the daemon that dials knows; this one is a standby."""
+
+
+STATES = (TrunkState.UP, TrunkState.PAUSED, TrunkState.DOWN)
+"""Those that a daemon which dials tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,9 @@ class TrunkView:
     trunk: Trunk
     state: TrunkState
     reason: str | None
-    channels_in_use: int
-    calls_per_second: float
+    channels_in_use: int | None
+    """None, as what follows: it is not known here."""
+    calls_per_second: float | None
     answer_seizure_ratio: float | None
     """Of the latest calls that seized a channel, the share that was answered; None: there was none yet."""
 
@@ -82,6 +89,7 @@ class Trunks:
         self._guard = guard_seconds
         self._put_back = put_back
         self._paused: dict[str, TrunkPause] = {}
+        self._standby: str | None = None
         self._answered: dict[str, deque[bool]] = {}
         self._ailments: dict[str, Ailments] = {}
         self._ways: dict[str, tuple[str, str]] = {}
@@ -113,6 +121,10 @@ class Trunks:
     def load(self, paused: Iterable[TrunkPause]) -> None:
         """Take up the pauses that the store kept."""
         self._paused = {each.trunk: each for each in paused}
+
+    def stand_by(self, reason: str) -> None:
+        """Another daemon dials: of the trunks nothing is known here but who paused them."""
+        self._standby = reason
 
     # -- what people say ----------------------------------------------------------------------------------------
 
@@ -218,6 +230,11 @@ class Trunks:
         trunk = self._configured.get(trunk_id)
         if trunk is None:
             return None
+        if self._standby is not None:
+            pause = self._paused.get(trunk_id)
+            if pause is not None:
+                return TrunkView(trunk, TrunkState.PAUSED, pause.reason, None, None, None)
+            return TrunkView(trunk, TrunkState.UNKNOWN, self._standby, None, None, None)
         capacity, answered = self._book.get(Key(Level.TRUNK, trunk_id)), self._answered[trunk_id]
         state, reason = self._state(trunk)
         return TrunkView(
@@ -245,7 +262,7 @@ class Trunks:
     def _measure(self) -> None:
         for trunk in self._configured.values():
             state, _ = self._state(trunk)
-            for each in TrunkState:
+            for each in STATES:
                 self._metrics.trunk_state.labels(trunk.id, each.value).set(each is state)
             health = self._ailments[trunk.id].health
             self._metrics.trunk_suspended.labels(trunk.id).set(health.suspended is not None)

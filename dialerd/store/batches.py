@@ -28,6 +28,19 @@ async def insert(conn: AsyncConnection, table: sa.Table, rows: Rows, *, skip: bo
     return done.rowcount
 
 
+async def insert_and_notify(conn: AsyncConnection, table: sa.Table, rows: Rows, channel: str, payload: str) -> None:
+    """Insert rows of the same columns; on PostgreSQL, those who listen to a channel hear of it once it is committed.
+
+    ``channel`` is an expression of SQL. It all is one statement: another would be one more exchange with the server.
+    """
+    if conn.dialect.name != "postgresql":
+        await insert(conn, table, rows)
+        return
+    plain = _inserting(table, tuple(rows[0]), "")
+    sql = f"WITH written AS ({plain.sql}) SELECT pg_notify({channel}, ${len(plain.columns) + 1})"
+    await conn.exec_driver_sql(sql, (*_columns(plain, rows), payload))
+
+
 async def add(conn: AsyncConnection, table: sa.Table, column: str, rows: Rows) -> None:
     """Add to a column of the rows with these primary keys; a row that is not there yet is inserted."""
     if conn.dialect.name == "postgresql":
@@ -119,9 +132,12 @@ def _updating(table: sa.Table, names: tuple[str, ...], adding: bool) -> _Arrays:
 
 
 async def _execute(conn: AsyncConnection, statement: _Arrays, rows: Rows) -> int:
-    parameters = tuple(
+    done = await conn.exec_driver_sql(statement.sql, _columns(statement, rows))
+    return done.rowcount
+
+
+def _columns(statement: _Arrays, rows: Rows) -> tuple[list[Any], ...]:
+    return tuple(
         [each[name] for each in rows] if process is None else [process(each[name]) for each in rows]
         for name, process in statement.columns
     )
-    done = await conn.exec_driver_sql(statement.sql, parameters)
-    return done.rowcount

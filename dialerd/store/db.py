@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.clock import Clock
-from dialerd.store import schema, steps
+from dialerd.store import events, schema, steps
 from dialerd.store.backend import backend_of
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.faults import as_store_error, is_the_stores, translated
@@ -111,20 +111,23 @@ class Store:
     async def open(self) -> None:
         """Check the schema and start the writer. Raises StoreNotReady, StoreError."""
         try:
+            await self.check()
             async with self.read() as conn:
-                revision = await conn.run_sync(schema.revision_of)
-                if revision != schema.REVISION:
-                    raise StoreNotReady(
-                        f"the store is at schema {revision or 'none'}, this version needs {schema.REVISION}: "
-                        "run dialerd migrate"
-                    )
-                self._next_seq = 1 + (await conn.scalar(sa.select(sa.func.max(schema.event.c.seq))) or 0)
+                self._next_seq = 1 + await events.last(conn)
         except BaseException:
             await self.close()
             raise
         if self._upkeep is not None:
             self._upkeep.start()
         self._task = asyncio.create_task(self._run(), name="store-writer")
+
+    async def check(self) -> None:
+        """Look at the schema: all that a store needs which is only read. Raises StoreNotReady, StoreError."""
+        async with self.read() as conn:
+            revision = await conn.run_sync(schema.revision_of)
+        if revision != schema.REVISION:
+            is_at = f"the store is at schema {revision or 'none'}"
+            raise StoreNotReady(f"{is_at}, this version needs {schema.REVISION}: run dialerd migrate")
 
     async def close(self) -> None:
         """Write what is queued, then close. Harmless when repeated."""

@@ -20,6 +20,7 @@ import asyncpg
 import structlog
 
 from dialerd.clock import Clock
+from dialerd.store import notices
 from dialerd.store.errors import StoreNotReady
 from dialerd.store.postgres_link import open_connection
 from dialerd.store.schema import to_micros
@@ -49,6 +50,10 @@ _TAKE = """
 """
 _EPOCH = "SELECT epoch FROM lease WHERE id = 1"
 _GIVE_BACK = "UPDATE lease SET holder = NULL WHERE id = 1 AND epoch = $1"
+# Whoever hears of it finds the lock free: it is given back at once, and the notice goes out with the commit after that.
+_UNLOCK = f"""
+    SELECT pg_advisory_unlock({LOCK}, hashtext(current_schema())), pg_notify({notices.LEASE}, '{notices.GIVEN_BACK}')
+"""
 
 
 class Lease:
@@ -61,6 +66,9 @@ class Lease:
         self._task: asyncio.Task[None] | None = None
         self._confirmed = 0.0
         self._trouble: str | None = None
+        self._listening: Any = None
+        """The connection on which a standby hears that the lease was given back."""
+        self._given_back = asyncio.Event()
         self.epoch = 0
         """The number of this holder, once it is one."""
         self.lost = asyncio.Event()
@@ -81,7 +89,11 @@ class Lease:
             except _LOST as error:
                 self._told(f"the store cannot be reached: {_words(error)}")
                 await self._drop()
-            await self._clock.sleep(_BEAT_SECONDS)
+            # A holder that dies gives nothing back: the lock is tried every second all the same.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_SECONDS):
+                    await self._given_back.wait()
+            self._given_back.clear()
         self._task = asyncio.create_task(self._keep(), name="lease")
         log.info("lease_taken", epoch=self.epoch)
 
@@ -93,6 +105,7 @@ class Lease:
         if self._connection is not None and self.epoch and not self.lost.is_set():
             with contextlib.suppress(*_LOST):
                 await self._connection.execute(_GIVE_BACK, self.epoch, timeout=_ANSWER_SECONDS)
+                await self._connection.execute(_UNLOCK, timeout=_ANSWER_SECONDS)
         await self._drop()
 
     def doubt(self) -> str | None:
@@ -109,6 +122,7 @@ class Lease:
             self._connection = await open_connection(self._url, _SETTINGS, command_seconds=_ANSWER_SECONDS)
         if not await self._connection.fetchval(_TRY):
             self._told("another daemon holds the lease")
+            await self._listen()
             return False
         begun = self._clock.mono()
         async with self._connection.transaction():
@@ -120,6 +134,15 @@ class Lease:
             self._told("the daemon that held the lease may still be sending")
             await self._clock.sleep(max(0.0, begun + TTL_SECONDS + _MARGIN_SECONDS - self._clock.mono()))
         return await self._confirm()
+
+    async def _listen(self) -> None:
+        if self._listening is self._connection:
+            return
+        channel = await self._connection.fetchval(f"SELECT {notices.LEASE}")
+        await self._connection.add_listener(channel, lambda *_: self._given_back.set())
+        self._listening = self._connection
+        # It may have been given back just before.
+        self._given_back.set()
 
     async def _confirm(self) -> bool:
         begun = self._clock.mono()
@@ -165,7 +188,7 @@ class Lease:
         self.lost.set()
 
     async def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._listening = self._connection, None, None
         if connection is not None:
             # Ended by force where it does not end in time.
             with contextlib.suppress(*_LOST):

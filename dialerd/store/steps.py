@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
-from dialerd.store import batches, callbacks, last_look
+from dialerd.store import batches, callbacks, last_look, notices
 from dialerd.store.callbacks import CallbackStatus
 from dialerd.store.contacts import cancel_chosen
 from dialerd.store.prepared import prepared
@@ -226,9 +226,10 @@ async def finish_campaigns(tx: Tx) -> None:
 
 
 async def write_events(tx: Tx, events: Sequence[Event]) -> None:
-    """Write the batch's events under their numbers."""
+    """Write the batch's events under their numbers, and let those who listen know of the last."""
     if events:
-        await batches.insert(tx.conn, event, [_event_row(each) for each in events])
+        rows = [_event_row(each) for each in events]
+        await batches.insert_and_notify(tx.conn, event, rows, notices.EVENTS, str(events[-1].seq))
 
 
 def _chunks(ids: list[int]) -> Iterable[list[int]]:

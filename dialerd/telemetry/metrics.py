@@ -21,6 +21,13 @@ DROPPED = (
     *("webhook_delivery", "webhook_event"),
 )
 """What may be given up."""
+_OF_A_STANDBY = frozenset(
+    f"dialerd_{name}"
+    for name in (
+        *("api_request_seconds", "build_info", "event_loop_lag_seconds", "logins_failed"),
+        *("sse_clients", "sse_dropped", "standby"),
+    )
+)
 _BATCHES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 
 
@@ -36,6 +43,7 @@ class Metrics:
         self.before_render: list[Callable[[], None]] = []
         """Set what is read off when it is asked for, and not each time that it changes."""
         self._gauge("build_info", "The version that runs; always 1.", "version").labels(__version__).set(1)
+        self.standby = self._gauge("standby", "1 while another daemon dials from the store, and this one only reads.")
         self._links: dict[str, Callable[[], Mapping[str, int]]] = {}
         self._queues: dict[str, Callable[[], int]] = {}
         self.before_render.append(self._measure_queues)
@@ -185,8 +193,13 @@ class Metrics:
         with contextlib.suppress(KeyError):
             gauge.remove(*labels)
 
-    def render(self) -> bytes:
-        """Write all metrics in the text format that :data:`CONTENT_TYPE` names."""
+    def render(self, *, standing_by: bool = False) -> bytes:
+        """Write all metrics in the text format that :data:`CONTENT_TYPE` names.
+
+        ``standing_by``: those alone that a daemon knows which does not dial.
+        """
+        if standing_by:
+            return generate_latest(_OfAStandby(self.registry))
         for measure in self.before_render:
             measure()
         return generate_latest(self.registry)
@@ -206,6 +219,19 @@ class Metrics:
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         self.families[f"dialerd_{name}"] = labels
         return Histogram(name, text, labels, namespace="dialerd", registry=self.registry, buckets=buckets)
+
+
+class _OfAStandby(Collector):
+    """What a daemon that does not dial knows: of its process, and of whom it serves."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Leave out of all metrics those of dialing."""
+        for family in self._registry.collect():
+            if not family.name.startswith("dialerd_") or family.name in _OF_A_STANDBY:
+                yield family
 
 
 class _LinkCounters(Collector):

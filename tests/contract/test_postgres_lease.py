@@ -85,6 +85,23 @@ async def test_the_second_waits_and_begins_at_once_when_it_is_given_back(new: Ta
     assert second.doubt() is None
 
 
+async def test_a_lease_that_is_given_back_is_heard_of(new: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try would be long after."""
+    first, second, third = new(), new(), new()
+    async with asyncio.timeout(DEADLINE):
+        await first.take()
+        monkeypatch.setattr(lease, "_BEAT_SECONDS", 10 * DEADLINE)
+        waiting = {asyncio.ensure_future(each.take()): each for each in (second, third)}
+        while not all(each._listening for each in (second, third)):
+            await second._clock.sleep(0.01)
+        await first.give_back()
+        done, rest = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        (taken,) = done
+        await waiting[taken].give_back()
+        await rest.pop()
+    assert {second.epoch, third.epoch} == {2, 3}
+
+
 async def test_a_holder_that_does_not_know_that_it_lost_commits_nothing(
     new: Take, postgres: Cluster, postgres_url: str
 ) -> None:

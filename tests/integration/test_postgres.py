@@ -10,6 +10,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from tests.integration.client import Api
 from tests.integration.daemon import TENANT, Daemon, Stock, _command, _environment, toml
-from tests.support.postgres import PASSWORD, Cluster
+from tests.support.postgres import PASSWORD, Cluster, free_port
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -101,19 +102,13 @@ def rows(count: int, first: int = 0) -> list[dict[str, str]]:
     return [{"phone": f"+1202{5_000_000 + first + each}", "first_name": f"No {each}"} for each in range(count)]
 
 
-async def readiness(api: Api, ready: bool) -> list[str]:
-    """Wait until /readyz says so; returns the problems that it names."""
-    async with asyncio.timeout(SECONDS):
-        while True:
-            try:
-                async with api.session.get(f"{api.daemon.url}/readyz") as answer:
-                    told: dict[str, Any] = await answer.json()
-                    assert answer.status == (200 if told["ready"] else 503)
-                    if told["ready"] is ready:
-                        return list(told["problems"])
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.05)  # noqa: TID251 - a page has no event to wait for
+async def readiness(api: Api) -> list[str]:
+    """The problems that /readyz names."""
+    async with api.session.get(f"{api.daemon.url}/readyz") as answer:
+        told: dict[str, Any] = await answer.json()
+        assert told["ready"] is (not told["problems"])
+        assert answer.status == (200 if told["ready"] else 503)
+        return list(told["problems"])
 
 
 async def test_a_list_is_dialled_to_its_end_whatever_dies(daemon: Daemon, mortal: Cluster, api: Api) -> None:
@@ -126,12 +121,14 @@ async def test_a_list_is_dialled_to_its_end_whatever_dies(daemon: Daemon, mortal
         await daemon.start()
         await follower.settled(45, SECONDS)
 
+        mark = len(daemon.log)
         await asyncio.to_thread(mortal.stop, "immediate")
-        problems = await readiness(api, False)
+        await daemon.logged("store_failed", after=mark)
+        problems = await readiness(api)
         assert any(problem.startswith("store: ") for problem in problems), problems
         assert PASSWORD not in "".join(problems)
         await asyncio.to_thread(mortal.start)
-        await readiness(api, True)
+        await daemon.logged("store_recovered", after=mark)
         await follower.finished(SECONDS)
         told = list(follower.told)
 
@@ -176,56 +173,89 @@ async def test_a_large_list_is_imported_while_another_is_dialled(daemon: Daemon,
     assert not daemon.faults()
 
 
-async def test_a_standby_takes_over(daemon: Daemon, api: Api, url: str, mortal: Cluster, tmp_path: Path) -> None:
-    """Killed, the first is followed at once; frozen and cut off, in some seconds, and it does nothing more."""
+async def test_a_standby_shows_all_and_takes_over(
+    daemon: Daemon, api: Api, url: str, mortal: Cluster, tmp_path: Path
+) -> None:
+    """Two daemons take turns: stopped in order, killed, frozen. Whoever follows either hears everything, once."""
     (tmp_path / "second").mkdir()
-    file = tmp_path / "stock"
-    second = Daemon(tmp_path / "second", Stock(file, daemon.key), functools.partial(configuration, url))
+    second = Daemon(tmp_path / "second", Stock(tmp_path / "stock", daemon.key), functools.partial(configuration, url))
+    second.port = free_port()
+    other = Api(second)
     try:
-        await second.launch()
-        standing = await second.logged("standby_serves")
-        second.port = standing["port"]
+        await stand_by(second)
         campaign = await api.campaign(await api.agent("s"), rows(CONTACTS), concurrent_calls=30, retry=RETRY)
-        await api.step(campaign, "start")
-        async with api.follow(campaign) as follower:
-            await follower.settled(20, SECONDS)
+        async with api.follow(campaign) as here, other.follow(campaign) as there:
+            await api.step(campaign, "start")
+            await there.settled(15, SECONDS)
+            await is_standby(other)
 
-        other = Api(second)
-        assert await readiness(other, False) == ["standby: another daemon holds the lease"]
-        async with other.session.post(f"{second.url}/api/v1/campaigns", json={}) as answer:
-            assert (answer.status, (await answer.json())["code"]) == (503, "standby")
-        async with other.session.get(f"{second.url}/healthz") as answer:
-            assert answer.status == 200
+            # Stopped in order, the first wakes the second.
+            mark, began = len(second.log), len(daemon.log)
+            assert await daemon.stop() == 0
+            taken = await second.logged("lease_taken", after=mark)
+            stopped = await daemon.logged("stopped", after=began)
+            assert moment(taken) - moment(stopped) < timedelta(seconds=0.9), "not at its next try, a second later"
+            await second.logged("ready", after=mark)
+            await stand_by(daemon)
+            await here.settled(35, SECONDS)
 
-        mark = len(second.log)
-        await daemon.kill()
-        second.port = (await second.logged("ready", after=mark))["port"]
-        second.up.set()
-        async with other.follow(campaign) as follower:
-            await follower.settled(20, SECONDS)
+            # Killed, it is followed as soon as its process is seen to be gone.
+            mark = len(daemon.log)
+            await second.kill()
+            await daemon.logged("ready", after=mark)
+            await stand_by(second)
+            await there.settled(55, SECONDS)
 
-        # The first is back, as a standby; the second is frozen, and the server ends the connection of its lease.
-        mark, frozen_mark = len(daemon.log), len(second.log)
-        await daemon.launch()
-        await daemon.logged("standby_serves", after=mark)
-        os.kill(second.pid, signal.SIGSTOP)
-        try:
-            mortal.sql(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dialerd lease' "
-                "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
-            )
-            daemon.port = (await daemon.logged("ready", after=mark))["port"]
-            daemon.up.set()
-        finally:
-            os.kill(second.pid, signal.SIGCONT)
-        await second.logged("lease_lost", after=frozen_mark)
-        assert await second.stop() == 1
-        async with api.follow(campaign) as follower:
-            await follower.finished(SECONDS)
-        await other.close()
+            # Frozen and cut off, it is followed after a while, and does nothing more.
+            mark, frozen = len(second.log), len(daemon.log)
+            daemon.up.clear()
+            os.kill(daemon.pid, signal.SIGSTOP)
+            try:
+                mortal.sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'dialerd lease' "
+                    "AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')"
+                )
+                await second.logged("ready", after=mark)
+            finally:
+                os.kill(daemon.pid, signal.SIGCONT)
+            await daemon.logged("lease_lost", after=frozen)
+            assert await daemon.stop() == 1
+            await stand_by(daemon)
+            await asyncio.gather(here.finished(SECONDS), there.finished(SECONDS))
+        contacts, calls = await other.contacts(campaign), await other.calls(campaign)
+        assert (await api.contacts(campaign), await api.calls(campaign)) == (contacts, calls)
+        assert mortal.sql("SELECT epoch, holder IS NULL FROM lease", database="dialerd") == "4|f"
     finally:
+        await other.close()
         await second.stop()
-    contacts, calls = await api.contacts(campaign), await api.calls(campaign)
+    assert here.told == there.told
+    assert [each.id for each in here.told] == sorted({each.id for each in here.told})
     assert {each["status"] for each in contacts} <= {"completed", "failed"}
     assert {each["id"]: each["attempts"] for each in contacts} == dict(Counter(each["contact_id"] for each in calls))
-    assert mortal.sql("SELECT epoch, holder IS NULL FROM lease", database="dialerd") == "3|f"
+    events = mortal.sql("SELECT seq FROM event ORDER BY seq", database="dialerd").split()
+    assert [str(each.id) for each in here.told] == events
+
+
+async def stand_by(daemon: Daemon) -> None:
+    """Start a daemon whose turn it is not, and wait until it serves."""
+    mark = len(daemon.log)
+    await daemon.launch()
+    await daemon.logged("standby_serves", after=mark)
+    daemon.up.set()
+
+
+async def is_standby(api: Api) -> None:
+    """It says that it is not ready, and refuses to change anything."""
+    async with api.session.get(f"{api.daemon.url}/readyz") as answer:
+        assert await answer.json() == {"ready": False, "problems": ["standby: another daemon holds the lease"]}
+        assert answer.status == 503
+    async with api.session.post(f"{api.daemon.url}/api/v1/campaigns", json={}) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (503, "standby")
+        assert answer.headers["Dialerd-Standby"] == "true"
+    async with api.session.get(f"{api.daemon.url}/healthz") as answer:
+        assert answer.status == 200
+
+
+def moment(line: dict[str, Any]) -> datetime:
+    """When a line was logged."""
+    return datetime.fromisoformat(line["timestamp"])

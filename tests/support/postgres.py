@@ -58,7 +58,7 @@ class Cluster:
         user = _DEBIAN_USER if os.geteuid() == 0 else getpass.getuser()
         folder = tempfile.mkdtemp(prefix="dialerd-postgres-")
         shutil.chown(folder, user)
-        made = cls(folder, _free_port(), user, fsync)
+        made = cls(folder, free_port(), user, fsync)
         try:
             password = Path(folder, "password")
             password.write_text(PASSWORD)
@@ -197,7 +197,8 @@ def locked(name: str, folder: Path | None = None) -> Iterator[None]:
         yield
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         port: int = some.getsockname()[1]

@@ -184,6 +184,13 @@ def test_top_says_what_is_ill_and_what_is_old() -> None:
     assert "20 failures in a row" in lines[4]
 
 
+def test_top_of_a_standby_shows_no_figures_that_it_does_not_know() -> None:
+    unknown = {"state": "unknown", "channels_in_use": None, "calls_per_second": None, "answer_seizure_ratio": None}
+    lines = shown(snapshot(trunks={"data": [trunk(**unknown)]}))
+    assert lines[0] == "STANDBY: another daemon dials, 1 active campaigns"
+    assert lines[3].split() == ["carrier", "main", "unknown", "?/10", "?/5", "-", "-"]
+
+
 def test_top_draws_tenants_with_their_slots() -> None:
     tenant = {"id": "acme", "max_calls_per_second": 5.0, "max_concurrent_calls": 9, "trunks": ["a", "b"]}
     metrics = (

@@ -117,3 +117,24 @@ async def test_a_reader_that_leaves_leaves_the_others() -> None:
             publish(feed, 1)
         publish(feed, 2)
         assert [event.seq for event in await stays.next()] == [1, 2]
+
+
+async def test_what_is_skipped_is_read_from_the_store_and_what_follows_is_told() -> None:
+    feed = Feed()
+    with feed.follow(1) as reader, feed.follow(2) as other:
+        publish(feed, 1, 2)
+        feed.skip(20)
+        publish(feed, 21)
+        for each in (reader, other):
+            with pytest.raises(Lagged):
+                await each.next()
+        reader.after = 19  # the store had one up to there
+        with pytest.raises(Lagged):
+            await reader.next()
+        reader.skip()
+        assert (feed.last, [event.seq for event in await reader.next()]) == (21, [21])
+    with feed.follow(2) as late:
+        feed.skip(7)
+        assert (late.after, feed.last) == (21, 21)
+        publish(feed, 22, campaign_id=2)
+        assert [event.seq for event in await late.next()] == [22]

@@ -14,10 +14,11 @@ export class Problem extends Error {
 }
 
 export class Api {
-  // onUnauthorized: the key opens nothing any more.
-  constructor(key, onUnauthorized = () => {}) {
+  // onUnauthorized: the key opens nothing any more. onStanding(true | false): a standby answers, or one that dials.
+  constructor(key, onUnauthorized = () => {}, onStanding = () => {}) {
     this.key = key;
     this.onUnauthorized = onUnauthorized;
+    this.onStanding = onStanding;
   }
 
   headers(more = {}) {
@@ -36,6 +37,7 @@ export class Api {
       if (error.name === "AbortError") throw error;
       throw new Problem(0, null);
     }
+    this.onStanding(response.headers.has("Dialerd-Standby"));
     if (response.ok) return response;
     throw this.refusal(response.status, await response.text(), response.headers.get("Retry-After"));
   }

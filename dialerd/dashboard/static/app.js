@@ -49,6 +49,7 @@ const MENU = [
 const main = document.querySelector("main");
 const header = document.querySelector("body > header");
 let session = null;
+let standby = false; // what answers only reads: another daemon dials
 let left = new AbortController();
 let sampler = null;
 
@@ -109,7 +110,7 @@ function context(found, signal) {
   return {
     api: session.api,
     role: session.role,
-    may: (role) => may(session.role, role),
+    may: (role) => !standby && may(session.role, role),
     params: found.params,
     query: found.query,
     path: found.path,
@@ -127,7 +128,15 @@ function frame(path) {
     element("p", { class: "brand" }, "dialerd"),
     element("nav", { "aria-label": "Pages" }, element("ul", {}, seen.map(([to, text]) =>
       element("li", {}, link(`#${to}`, text, { "aria-current": here(to) ? "page" : null }))))),
-    element("p", { class: "who" }, `${session.role} key `, button("Sign out", () => signOut(), { class: "quiet" })));
+    element("p", { class: "who" }, `${session.role} key `, button("Sign out", () => signOut(), { class: "quiet" })),
+    standby ? element("p", { class: "standby", role: "status" }, "This is a standby: another daemon dials. All is shown, and nothing can be changed here.") : null);
+}
+
+// Told by each answer. What was shown as changeable is not, or the other way round.
+function stand(now) {
+  if (now === standby || session === null) return;
+  standby = now;
+  show();
 }
 
 function enter(words = null) {
@@ -140,7 +149,7 @@ function enter(words = null) {
 }
 
 function open({ key, role }) {
-  session = { role, api: new Api(key, () => signOut("The key is not valid any more.")) };
+  session = { role, api: new Api(key, () => signOut("The key is not valid any more."), stand) };
   sampler = new Sampler(session.api, role);
 }
 

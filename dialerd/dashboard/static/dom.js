@@ -77,8 +77,9 @@ export function state(status) {
   return element("span", { class: `state state-${status}` }, status);
 }
 
-// How far something is; `fallback` is what a reader hears.
+// How far something is; null where that is not known.
 export function bar(part, whole, label) {
+  if (part === null) return null;
   return element("progress", { max: Math.max(whole, 1), value: part, "aria-label": label });
 }
 

@@ -32,7 +32,7 @@ function sentence(told, countdown) {
   const counts = told.counts;
   return [
     element("p", { class: told.dialing ? "dialing" : "silent" },
-      element("strong", {}, told.dialing ? "Dialing: " : "Nothing is dialled: "), told.summary),
+      element("strong", {}, told.dialing ? "Dialing: " : told.summary.startsWith("standby: ") ? "Not known here: " : "Nothing is dialled: "), told.summary),
     told.next_moment && !told.dialing ? paragraph("This may change", countdown, `, at ${moment(told.next_moment)}.`) : null,
     counts ? paragraph(`${count(counts.due, "contact is", "contacts are")} due, ${count(counts.waiting, "waits", "wait")} for later, ${counts.in_flight} in flight.`) : null,
   ];

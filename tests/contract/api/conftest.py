@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.api.house import House, Template, make_template, open_house
+from tests.contract.api.house_on_postgres import postgres_keys, postgres_template
+
+__all__ = ["postgres_keys", "postgres_template"]
 
 
 @pytest.fixture(scope="package")

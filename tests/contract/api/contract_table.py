@@ -11,7 +11,7 @@ JSON, CSV, NDJSON, FORM = "application/json", "text/csv", "application/x-ndjson"
 PART = ("limit", "offset", "after")
 UPLOAD = (JSON, CSV, NDJSON, FORM)
 
-EVERYWHERE = frozenset({401, 403, 405, 413, 415, 429, 500})
+EVERYWHERE = frozenset({401, 403, 405, 413, 415, 429, 500, 503})
 """What every route may answer beside its own."""
 
 
@@ -194,7 +194,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         *("unreachable", "interrupted", "cancelled", "failed"),
     ),
     "Fault": ("callee", "number", "trunk", "pbx", "daemon", "none"),
-    "TrunkState": ("up", "paused", "down"),
+    "TrunkState": ("up", "paused", "down", "unknown"),
     "Role": ("viewer", "operator", "admin", "system"),
     "EventKind": (
         *("originated", "ringing", "connected", "completed", "failed", "cancelled", "retry_scheduled"),
@@ -249,5 +249,6 @@ CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
     ("rate_limited", 429): None,
     ("database_error", 500): None,
     ("internal_error", 500): None,
+    ("standby", 503): None,
 }
 """Each code with its status, and the operations that may answer it; None: every one."""

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import pytest
 
 from tests.contract.api import (
@@ -19,8 +12,7 @@ from tests.contract.api import (
     test_idempotency,
     test_webhooks,
 )
-from tests.contract.api.house import Template, make_store
-from tests.support.postgres import Cluster
+from tests.contract.api.house_on_postgres import PostgresTemplate
 
 pytestmark = pytest.mark.postgres
 
@@ -36,43 +28,12 @@ for _module in (
         if _name.startswith("test_"):
             globals()[f"{_name}__{_module.__name__.rpartition('test_')[2]}"] = _test
 
+
+@pytest.fixture
+def template(postgres_template: PostgresTemplate) -> PostgresTemplate:
+    """In the place of the SQLite file."""
+    return postgres_template
+
+
 promises = test_callbacks.promises
 """A fixture of theirs."""
-
-_numbers = itertools.count()
-
-
-@dataclass
-class PostgresTemplate(Template):
-    """A database with the keys, copied for each test by the server itself."""
-
-    cluster: Cluster
-    name: str
-    made: dict[Path, str] = field(default_factory=dict)
-    """The database of each test, by its folder."""
-
-    def url(self, folder: Path, *, fresh: bool) -> str:
-        if fresh:
-            self.made[folder] = f"api_{os.getpid()}_{next(_numbers)}"
-            self.cluster.create(self.made[folder], self.name)
-        return self.cluster.url(self.made[folder])
-
-
-@pytest.fixture(scope="module")
-def template(postgres: Cluster) -> Iterator[PostgresTemplate]:
-    """In the place of the SQLite file that the other modules' stores are copies of."""
-    name = f"api_{os.getpid()}"
-    url = postgres.create(name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dialerd.store.keys._SCRYPT_N", 2)
-        made = PostgresTemplate(Path(), asyncio.run(make_store(url)), postgres, name)
-        yield made
-    postgres.drop(name)
-
-
-@pytest.fixture(autouse=True)
-def _dropped(template: PostgresTemplate) -> Iterator[None]:
-    yield
-    for name in template.made.values():
-        template.cluster.drop(name)
-    template.made.clear()

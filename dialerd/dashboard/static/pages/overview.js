@@ -41,9 +41,10 @@ export async function show(place, context) {
 }
 
 function summary(sample, rate) {
-  const used = sample.trunks.reduce((sum, each) => sum + each.channels_in_use, 0);
+  const known = sample.trunks.every((each) => each.state !== "unknown");
+  const used = known ? sample.trunks.reduce((sum, each) => sum + each.channels_in_use, 0) : null;
   const most = sample.trunks.reduce((sum, each) => sum + each.max_channels, 0);
-  const sent = sample.trunks.reduce((sum, each) => sum + each.calls_per_second, 0);
+  const sent = known ? sample.trunks.reduce((sum, each) => sum + each.calls_per_second, 0) : null;
   const limit = sample.trunks.reduce((sum, each) => sum + each.max_calls_per_second, 0);
   return facts([
     ["Trunk calls per second", `${number(sent)} of ${number(limit)}`],
@@ -82,7 +83,7 @@ function campaignTable(campaigns) {
 function tenantTable(tenants, slots) {
   return table("Tenants", ["Tenant", "Calls at once", "Calls per second, at most", "Trunks", "Weight"], tenants.map((each) => [
     each.id,
-    used(slots[each.id] ?? 0, each.max_concurrent_calls, `Calls at once of ${each.id}`),
+    used(slots[each.id] ?? (Object.keys(slots).length ? 0 : null), each.max_concurrent_calls, `Calls at once of ${each.id}`),
     number(each.max_calls_per_second),
     each.trunks.join(", "),
     number(each.weight),
