@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -17,7 +16,7 @@ from dialerd.core.model import Agent, Call, CallStatus, Campaign, ContactStatus,
 from dialerd.core.permit import number_rules
 from dialerd.core.plan import opening, plan
 from dialerd.core.rules import HORIZON, explain
-from dialerd.core.snapshot import OPEN, CampaignView, Gate, Plan, PlannedCall, Snapshot
+from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
 from dialerd.core.throttle import Arrival, Capacity, Key, Level, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
@@ -30,6 +29,7 @@ from dialerd.dispatch.listed import ListWatch
 from dialerd.dispatch.put_back import PutBacks
 from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.recoveries import Recoveries
+from dialerd.dispatch.roster import Roster
 from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.trunks import Trunks
@@ -45,18 +45,6 @@ _DEAR = 0.002
 """Seconds of a plan after which the loop is left to others for a while: there are hundreds of campaigns."""
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
-
-
-@dataclass(slots=True)
-class _Active:
-    """An active campaign in memory."""
-
-    campaign: Campaign
-    agent: Agent | None
-    waiting_since: float | None = None
-    pace: Pace = field(default_factory=Pace)
-    view: CampaignView | None = None
-    """What the last plan saw."""
 
 
 class Dispatcher:
@@ -81,7 +69,6 @@ class Dispatcher:
         self._configured = Configured(tenants, trunks, {each.id: each for each in pbxs})
         self._limits = LimitBook(self._configured, limits.cps_guard_seconds, metrics)
         self._book = self._limits.book
-        self._campaigns: dict[int, _Active] = {}
         self._shares = Shares()
         self._windows = WindowMemo()
         self._woken = asyncio.Event()
@@ -130,8 +117,9 @@ class Dispatcher:
         self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
         """Hears that a PBX which left the configuration has no call of ours any more."""
         self.hopper = Hopper(store, clock, self._tasks.spawn, self.wake)
+        self._roster = Roster(self.hopper)
         metrics.watch_queue("contacts_at_hand", self.hopper.__len__)
-        metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._campaigns)))
+        metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._roster)))
         self._deferrals = Deferrals(store, clock, self.hopper, self.wake)
         self._put_backs = PutBacks(store, journal, clock, metrics, self.hopper, self.wake)
         self.listed = ListWatch(store)
@@ -197,11 +185,7 @@ class Dispatcher:
 
     def put(self, campaign: Campaign, agent: Agent | None) -> None:
         """A campaign is active, with these settings from the next call on."""
-        known = self._campaigns.get(campaign.id)
-        if known is None:
-            self._campaigns[campaign.id] = _Active(campaign, agent)
-        else:
-            known.campaign, known.agent = campaign, agent
+        self._roster.put(campaign, agent)
         settings = campaign.settings
         self._limits.campaign(campaign)
         if agent is not None:
@@ -213,27 +197,24 @@ class Dispatcher:
 
     def remove(self, campaign_id: int) -> Campaign | None:
         """A campaign is no longer active: nothing more of it is sent, calls in flight go on. Returns it, if it was."""
-        active = self._campaigns.pop(campaign_id, None)
+        campaign = self._roster.remove(campaign_id)
         self.hopper.close(campaign_id)
         self._limits.drop_campaign(campaign_id, self._clock.mono())
         self.wake()
-        return None if active is None else active.campaign
+        return campaign
 
     def agent_changed(self, agent: Agent) -> None:
         """An agent was changed: the next call goes where it says now."""
-        for active in self._campaigns.values():
-            if active.campaign.agent_id == agent.id:
-                active.agent = agent
+        self._roster.agent_changed(agent)
         self._limits.agent(agent)
         self.wake()
 
     def tenant_changed(self, tenant: Tenant) -> None:
         """A tenant was made or changed: its limits bind from the next call on."""
         self._limits.tenant(tenant)
-        for active in self._campaigns.values():
-            if active.campaign.tenant == tenant.id:
-                # What its rules look back on may be another now.
-                self.put(active.campaign, active.agent)
+        for campaign, agent in self._roster.of_tenant(tenant.id):
+            # What its rules look back on may be another now.
+            self.put(campaign, agent)
         self.wake()
 
     def take_up(
@@ -272,7 +253,7 @@ class Dispatcher:
 
     def is_active(self, campaign_id: int) -> bool:
         """Whether the dispatcher dials for a campaign."""
-        return campaign_id in self._campaigns
+        return campaign_id in self._roster
 
     def drain(self, reason: str) -> None:
         """Send nothing more; calls in flight go on."""
@@ -311,13 +292,11 @@ class Dispatcher:
 
     def pace(self, campaign_id: int) -> Pace | None:
         """How fast a campaign goes; None for one that is not active."""
-        active = self._campaigns.get(campaign_id)
-        return None if active is None else active.pace
+        return self._roster.pace(campaign_id)
 
     def view(self, campaign_id: int) -> CampaignView | None:
         """A campaign as the planner sees it; None for one that is not active."""
-        active = self._campaigns.get(campaign_id)
-        return None if active is None else self._view(active)
+        return self._roster.view(campaign_id)
 
     def limits(self) -> Iterable[tuple[Key, Capacity]]:
         """Every holder of limits, with what is used of them."""
@@ -394,14 +373,14 @@ class Dispatcher:
             self.hopper.take(call.campaign.id, call.contact)
         if planned.calls:
             self._sender.send(planned.calls, now.wall)
-        self._note_waiting(planned, now.mono)
+        self._roster.note_waiting(planned, now.mono)
         self._wake_at = planned.wake_at
         return planned.wake_at
 
     def snapshot(self) -> Snapshot:
         """All that the planner would know if it were asked now."""
         return Snapshot(
-            campaigns=[self._view(active) for active in self._campaigns.values()],
+            campaigns=self._roster.views(),
             tenants=self._configured.tenants,
             trunks=self._configured.trunks,
             pbxs=self._configured.pbxs,
@@ -416,46 +395,19 @@ class Dispatcher:
     def _gates(self) -> Mapping[Key, Gate]:
         return {**self._recoveries.gates(), **self.trunks.gates()}
 
-    def _view(self, active: _Active) -> CampaignView:
-        """The campaign as the planner sees it; the same object until something of it changes, for a plan sees all."""
-        campaign_id, known = active.campaign.id, active.view
-        contacts, next_due = self.hopper.at_hand(campaign_id), self.hopper.next_due(campaign_id)
-        loading = self.hopper.loading(campaign_id)
-        if (
-            known is None
-            or known.campaign is not active.campaign
-            or known.agent is not active.agent
-            or known.contacts is not contacts
-            or known.next_due != next_due
-            or known.loading is not loading
-            or known.waiting_since != active.waiting_since
-        ):
-            known = active.view = CampaignView(
-                active.campaign, active.agent, contacts, next_due, loading, active.waiting_since
-            )
-        return known
-
     def _system(self) -> Gate:
         if self._draining is not None:
             return Gate(False, self._draining)
         objection = self._store.objection()
         return OPEN if objection is None else Gate(False, objection)
 
-    def _note_waiting(self, planned: Plan, now: float) -> None:
-        served = {call.campaign.id for call in planned.calls}
-        for campaign_id, active in self._campaigns.items():
-            if campaign_id in served or not self.hopper.at_hand(campaign_id):
-                active.waiting_since = None
-            elif active.waiting_since is None:
-                active.waiting_since = now
-
     def _objection(self, live: LiveCall, planned: PlannedCall) -> str | None:
         """Why a committed call must not go out after all; None: it may."""
-        active = self._campaigns.get(live.call.campaign_id)
-        if live.stopped or active is None:
+        campaign = self._roster.get(live.call.campaign_id)
+        if live.stopped or campaign is None:
             return "the campaign no longer dials"
         tenant = self._configured.tenants.get(live.call.tenant, planned.tenant)
-        settings, wall = active.campaign.settings, self._clock.wall()
+        settings, wall = campaign.settings, self._clock.wall()
         closed = closed_hours(tenant, settings, planned.contact, self._windows, wall)
         if closed is not None:
             return closed
@@ -478,11 +430,11 @@ class Dispatcher:
     def _call_ended(self, live: LiveCall) -> None:
         self._book.release(live.call.id)
         self.trunks.ended(live)
-        active = self._campaigns.get(live.call.campaign_id)
-        if active is None:
+        pace = self._roster.pace(live.call.campaign_id)
+        if pace is None:
             self._limits.drop_campaign(live.call.campaign_id, self._clock.mono())
         elif live.contact.status is not ContactStatus.PENDING:
-            active.pace.note(self._clock.mono())
+            pace.note(self._clock.mono())
         if live.place_refused is not None:
             self._place_refused(live, live.place_refused)
         self._freed()
