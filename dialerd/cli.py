@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from dialerd import __version__
-from dialerd.client import campaigns, contacts, lists, results, tail, top, trunks, webhooks
+from dialerd.client import agents, campaigns, contacts, lists, results, tail, tenants, top, trunks, webhooks
 from dialerd.client.commands import api_options, run_command
 from dialerd.forecast import command as forecast
 
@@ -174,9 +174,11 @@ lists.add_keys(keys)
 for _group in (
     campaigns.campaigns,
     contacts.contacts,
-    lists.agents,
+    contacts.calls,
+    agents.agents,
     lists.callbacks,
     lists.dnc,
+    tenants.tenants,
     trunks.trunks,
     webhooks.webhooks,
 ):

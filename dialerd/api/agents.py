@@ -17,7 +17,7 @@ from pydantic import (
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Api, Request
-from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Window, validate
+from dialerd.api.fields import Change, In, Listing, Name, NoQuery, NotNull, Out, Window, validate
 from dialerd.api.problems import AGENT_IN_USE, AGENT_NOT_FOUND, INVALID_REQUEST, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.clock import read_id, show_id
@@ -82,19 +82,19 @@ class AgentIn(RootModel[Annotated[AnyAgent, Field(discriminator="kind")]]):
     TAGS: ClassVar = frozenset(each.value for each in AgentKind)
 
 
-class AgentPatch(In):
+class AgentPatch(Change):
     """What is to change; what is left out stays. A new ``kind`` needs that kind's own fields."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"max_concurrent_calls": 40}]})
 
-    name: Name | None = None
+    name: Annotated[Name | None, NotNull()] = None
     max_concurrent_calls: _Calls | None = None
-    kind: Literal["dialplan", "queue", "application"] | None = None
-    context: _Word | None = None
-    exten: _Word | None = None
-    priority: _Priority | None = None
-    queue: _Queue | None = None
-    application: _Application | None = None
+    kind: Annotated[Literal["dialplan", "queue", "application"] | None, NotNull()] = None
+    context: Annotated[_Word | None, NotNull()] = None
+    exten: Annotated[_Word | None, NotNull()] = None
+    priority: Annotated[_Priority | None, NotNull()] = None
+    queue: Annotated[_Queue | None, NotNull()] = None
+    application: Annotated[_Application | None, NotNull()] = None
     data: _Data | None = None
 
 

@@ -5,35 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_origin
+from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits
-from dialerd.api.fields import Description, In, Name, control_characters, field_errors
+from dialerd.api.fields import Change, Description, In, Name, NotNull, control_characters, field_errors
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
 from dialerd.api.problems import AGENT_UNKNOWN, refuse, unfit
 from dialerd.api.strict_json import parse
 from dialerd.api.uploads import File, OnInvalid, form_upload
 from dialerd.clock import read_id
 from dialerd.core.model import Campaign
-from dialerd.core.settings import CampaignSettings
+from dialerd.core.settings import LIST_SETTINGS, OBJECT_SETTINGS, CampaignSettings
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.requests import Upload
 
 _OWN = ("name", "description", "agent_id")
-
-
-def _settings_of(kind: type) -> frozenset[str]:
-    return frozenset(
-        name for name, each in CampaignSettings.model_fields.items() if get_origin(each.annotation) is kind
-    )
-
-
-_LISTS = _settings_of(tuple)
-_OBJECTS = _settings_of(dict)
 
 
 class CampaignIn(In):
@@ -85,7 +75,7 @@ def _form_fields() -> dict[str, Any]:
         FILE_PART: (File | None, Field(None, description="The contacts as CSV or NDJSON")),
     }
     for name, field in CampaignSettings.model_fields.items():
-        written: Any = str if name in _OBJECTS or name in _LISTS else field.annotation
+        written: Any = str if name in OBJECT_SETTINGS or name in LIST_SETTINGS else field.annotation
         own[name] = (written | None, Field(None, description=field.description))
     return own
 
@@ -99,20 +89,13 @@ CampaignForm = create_model(
 """For the OpenAPI document: what a form says is read by the same models as JSON is."""
 
 
-class CampaignPatch(In):
+class CampaignPatch(Change):
     """What is to change; what is left out stays, each setting by itself. A setting that is null is taken away."""
 
-    name: Name | None = None
+    name: Annotated[Name | None, NotNull()] = None
     description: Description | None = None
-    agent_id: str | None = None
-    settings: CampaignSettings | None = None
-
-    @field_validator("name", "agent_id", "settings")
-    @classmethod
-    def _given(cls, value: Any) -> Any:
-        if value is None:
-            raise ValueError("must not be null")
-        return value
+    agent_id: Annotated[str | None, NotNull()] = None
+    settings: Annotated[CampaignSettings | None, NotNull()] = None
 
     def over(self, campaign: Campaign) -> Campaign:
         """The campaign as it is to be. Raises Rejected: where only together its settings do not fit, among others."""
@@ -203,9 +186,9 @@ def _from_form(form: Form) -> NewCampaignRequest:
 
 def _setting(name: str, value: str) -> Any:
     """A setting's form value: lists may be JSON or separated by commas, objects are JSON, the rest is as it is."""
-    if name in _OBJECTS:
+    if name in OBJECT_SETTINGS:
         return _json_object(name, value)
-    if name in _LISTS:
+    if name in LIST_SETTINGS:
         return _json(name, value) if value.lstrip().startswith("[") else [each.strip() for each in value.split(",")]
     return value
 

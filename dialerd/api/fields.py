@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    ValidationError,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from dialerd.api.problems import unfit
 from dialerd.dispatch.errors import FieldError
@@ -30,10 +41,50 @@ Description = Annotated[str, StringConstraints(max_length=2000)]
 Search = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
+class NotNull:
+    """Marks a field of a change that may be left out, and is never null: ``Annotated[Name | None, NotNull()]``.
+
+    A field without the mark is taken away by null.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Refuse null before anything else looks at it."""
+        return core_schema.no_info_before_validator_function(_given, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Say what it may be, without null."""
+        return without_null(handler(schema))
+
+
+def _given(value: Any) -> Any:
+    if value is None:
+        raise ValueError("must not be null")
+    return value
+
+
+def without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema of what may be left out, as the schema of what it then is not: null."""
+    found = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}
+    variants = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    return {**found, **(variants[0] if len(variants) == 1 else {"anyOf": variants} if variants else {})}
+
+
 class In(BaseModel):
     """A body or a query: what is not understood is an error, not silently left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Change(In):
+    """The body of a PATCH: what is left out stays, so that no field has a default that the document could tell."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Leave the defaults out."""
+        made = handler(schema)
+        for each in handler.resolve_ref_schema(made).get("properties", {}).values():
+            each.pop("default", None)
+        return made
 
 
 class Out(BaseModel):

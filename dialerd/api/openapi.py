@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from dialerd import __version__
 from dialerd.api.bodies import JsonBody
 from dialerd.api.examples import REF, example
+from dialerd.api.fields import without_null
 from dialerd.api.problems import (
     COMMON,
     CONTENT_TYPE,
@@ -180,18 +181,11 @@ def _query_parameters(route: AnyRoute, schemas: Json) -> list[Json]:
     model = schemas[route.query.__name__]
     found = []
     for name, schema in model.get("properties", {}).items():
-        plain = _without_null(schema)
+        plain = without_null(schema)
         description = plain.pop("description", None)
         parameter = {"name": name, "in": "query", "required": name in model.get("required", ()), "schema": plain}
         found.append(parameter if description is None else {**parameter, "description": description})
     return found
-
-
-def _without_null(schema: Mapping[str, Any]) -> Json:
-    """What may be left out of a query is never null in it."""
-    found = {key: value for key, value in schema.items() if key != "anyOf" and not (key == "default" and value is None)}
-    variants = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
-    return {**found, **(variants[0] if len(variants) == 1 else {"anyOf": variants} if variants else {})}
 
 
 def _header_parameters(route: AnyRoute) -> list[Json]:

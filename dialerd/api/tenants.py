@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Window, validate
+from dialerd.api.fields import Change, In, Listing, Name, NoQuery, NotNull, Out, Window, validate
 from dialerd.api.problems import CONFIGURED_IN_FILE, INVALID_REQUEST, TENANT_NOT_FOUND, refuse
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.core import phone
@@ -28,25 +28,25 @@ _Count = Annotated[int, Field(ge=1, le=10**9)]
 _Hours = Annotated[float, Field(gt=0, le=8784)]
 
 
-class TenantPatch(In):
+class TenantPatch(Change):
     """What is to change; what is left out stays. Its settings are replaced as a whole."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"max_calls_per_second": 20.0, "max_calls_per_day": 50000}]}
     )
 
-    max_calls_per_second: _Rate | None = None
-    max_concurrent_calls: _Slots | None = None
-    trunks: _Trunks | None = None
+    max_calls_per_second: Annotated[_Rate | None, NotNull()] = None
+    max_concurrent_calls: Annotated[_Slots | None, NotNull()] = None
+    trunks: Annotated[_Trunks | None, NotNull()] = None
     default_agent: Name | None = None
     default_region: _Region | None = None
-    weight: _Weight | None = None
-    caller_ids: list[_CallerId] | None = None
-    allowed_prefixes: list[_Prefix] | None = None
+    weight: Annotated[_Weight | None, NotNull()] = None
+    caller_ids: Annotated[list[_CallerId] | None, NotNull()] = None
+    allowed_prefixes: Annotated[list[_Prefix] | None, NotNull()] = None
     max_calls_per_day: _Count | None = None
     max_calls_per_number: _Count | None = None
-    number_period_hours: _Hours | None = None
-    settings: CampaignSettings | None = None
+    number_period_hours: Annotated[_Hours | None, NotNull()] = None
+    settings: Annotated[CampaignSettings | None, NotNull()] = None
 
 
 class TenantIn(In):

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import Description, In, Listing, NoQuery, Out, Window
+from dialerd.api.fields import Change, Description, In, Listing, NoQuery, NotNull, Out, Window
 from dialerd.api.problems import (
     DELIVERY_NOT_FOUND,
     EVENT_GONE,
@@ -57,19 +57,19 @@ class WebhookIn(In):
     """The kinds of events, as event streams name them; empty: all."""
 
 
-class WebhookPatch(In):
+class WebhookPatch(Change):
     """What is to change; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "enabled"}]})
 
-    url: _Url | None = None
+    url: Annotated[_Url | None, NotNull()] = None
     description: Description | None = None
-    events: _Kinds | None = None
-    status: WebhookStatus | None = None
+    events: Annotated[_Kinds | None, NotNull()] = None
+    status: Annotated[WebhookStatus | None, NotNull()] = None
     """``enabled``: again, from now on, or after the event that ``after`` names."""
-    after: _EventId | None = None
+    after: Annotated[_EventId | None, NotNull()] = None
     """The id of an event, as event streams give it: what came later is told, as far as it is kept."""
-    rotate_secret: Literal[True] | None = None
+    rotate_secret: Annotated[Literal[True] | None, NotNull()] = None
     """Make a new secret, and show it in this answer. The old one signs beside it for 24 hours more."""
 
 
@@ -238,6 +238,7 @@ async def change(request: Request[NoQuery, WebhookPatch]) -> WebhookOut:
     wanted = WebhookChange(
         url=body.url,
         description=body.description,
+        undescribed="description" in body.model_fields_set and body.description is None,
         kinds=None if body.events is None else frozenset(each.value for each in body.events),
         status=body.status,
         rotate_secret=body.rotate_secret is not None,

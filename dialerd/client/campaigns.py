@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 
 from dialerd.client import explain, transfer
+from dialerd.client.agents import agent_id
+from dialerd.client.changes import clearing, read_settings, settings_as_json, to_change
 from dialerd.client.commands import Session, api_command
-from dialerd.client.errors import ClientError
-from dialerd.client.text import fields, moment, percent, printable, table
+from dialerd.client.text import fields, moment, percent, printable, table, to_json
 
 STATUSES = ("draft", "active", "paused", "completed", "cancelled")
 SORTS = ("created_at", "-created_at", "name", "-name", "started_at", "-started_at")
 CONTACT_STATUSES = ("pending", "originated", "connected", "completed", "failed", "cancelled")
 _OWN_OPTIONS = ("name", "description", "agent_id", "contacts", "on_invalid")
-_PAGE = 1000
 
 
 @click.group()
@@ -78,7 +78,7 @@ async def create(
     """
     import aiohttp
 
-    given = {"agent_id": await agent_id(session, agent), **own, **_settings(settings)}
+    given = {"agent_id": await agent_id(session, agent), **own, **read_settings(settings, _OWN_OPTIONS)}
     form = aiohttp.FormData(default_to_multipart=True)
     for name, value in given.items():
         if value is not None:
@@ -90,20 +90,6 @@ async def create(
             form.add_field("contacts", source, filename=name, content_type="text/csv")
             made = await session.api.ask("POST", "campaigns", data=form)
     session.show(made, lambda: [f"campaign {made['id']} is made, in draft", *imported(made["id"], made["import"])])
-
-
-def _settings(given: Sequence[str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for each in given:
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise click.UsageError(f"--setting wants NAME=VALUE, not {each!r}")
-        if name in _OWN_OPTIONS:
-            raise click.UsageError(f"{name} is no setting: it has an option of its own")
-        if name in found:
-            raise click.UsageError(f"--setting {name} is given twice")
-        found[name] = value
-    return found
 
 
 def imported(campaign: str, report: Any) -> list[str]:
@@ -123,25 +109,6 @@ def imported(campaign: str, report: Any) -> list[str]:
     if report["invalid"] > len(report["errors"]):
         lines.append(f"  all of them: dialerd results {campaign} --rejects {report['import_id']}")
     return lines
-
-
-async def agent_id(session: Session, wanted: str | None) -> str | None:
-    """The id of an agent that was named by its id or its name. Raises ClientError where the name is ambiguous."""
-    if wanted is None:
-        return None
-    after, named = None, []
-    while True:
-        page = await session.api.ask("GET", "agents", query={"limit": _PAGE, "after": after})
-        if any(each["id"] == wanted for each in page["data"]):
-            return wanted
-        named += [each["id"] for each in page["data"] if each["name"] == wanted]
-        after = page["next"]
-        if after is None:
-            break
-    if len(named) > 1:
-        raise ClientError(f"several agents are called {wanted!r}: {', '.join(named)}")
-    # What is no agent's name goes as it is: the daemon says that there is none.
-    return named[0] if named else wanted
 
 
 @api_command(campaigns, "show")
@@ -168,6 +135,46 @@ def _shown(found: Any) -> list[str]:
             ("ends about", moment(stats["estimated_completion_at"])),
         ]
     )
+
+
+@api_command(campaigns, "update")
+@_campaign
+@click.option("--name", help="What it is called from now on.")
+@click.option("--description")
+@click.option("--agent", help="Where answered calls go from now on: an agent's id or name.")
+@click.option(
+    "--setting",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A setting; NAME= takes it away.",
+)
+@clearing("description")
+async def update(
+    session: Session, campaign: str, agent: str | None, settings: Sequence[str], cleared: Sequence[str], **given: Any
+) -> None:
+    """Change a campaign that is not finished: one that is running obeys from its next call on.
+
+    Settings that are not given stay as they are; their values are written as for create.
+    """
+    typed = settings_as_json(read_settings(settings, _OWN_OPTIONS))
+    body = to_change({**given, "agent_id": agent, "settings": typed or None}, cleared)
+    if agent is not None:
+        body["agent_id"] = await agent_id(session, agent)
+    changed = await session.api.ask("PATCH", "campaigns", campaign, body=body)
+    session.show(changed, lambda: [f"campaign {changed['id']} is changed", *_settings_of(changed, typed)])
+
+
+def _settings_of(campaign: Any, names: Iterable[str]) -> list[str]:
+    return fields([(name, to_json(campaign["settings"][name], indent=None)) for name in names])
+
+
+@api_command(campaigns, "delete")
+@_campaign
+async def delete(session: Session, campaign: str) -> None:
+    """Delete a campaign that is not active, with its contacts and results. Calls in flight finish."""
+    await session.api.ask("DELETE", "campaigns", campaign)
+    session.done(f"campaign {campaign} is deleted")
 
 
 def _transition(action: str, does: str) -> None:

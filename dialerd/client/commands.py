@@ -51,6 +51,12 @@ class Session:
 Command = Callable[..., Awaitable[None]]
 
 
+def window(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options by which a list is had in parts."""
+    function = click.option("--after", help="Go on behind this one.")(function)
+    return click.option("--limit", type=int, default=100, show_default=True, help="At most 1000.")(function)
+
+
 def api_options(*, as_json: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add the options by which a command finds the daemon."""
 

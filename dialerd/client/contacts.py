@@ -1,4 +1,4 @@
-"""dialerd contacts: listed, shown with their calls, and added."""
+"""dialerd contacts and calls: listed, shown with their calls, added and cancelled."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from dialerd.client import explain, transfer
 from dialerd.client.campaigns import CONTACT_STATUSES, imported
-from dialerd.client.commands import Session, api_command
+from dialerd.client.commands import Session, api_command, window
 from dialerd.client.text import fields, moment, more, table
 
 
@@ -88,3 +88,36 @@ async def add(session: Session, campaign: str, file: str, on_invalid: str | None
         query = {"on_invalid": on_invalid}
         report = await session.api.ask("POST", "campaigns", campaign, "contacts", query=query, data=source)
     session.show(report, lambda: imported(campaign, report))
+
+
+@api_command(contacts, "cancel")
+@click.argument("campaign")
+@click.argument("contact")
+async def cancel(session: Session, campaign: str, contact: str) -> None:
+    """Cancel a contact that is pending: it is not dialled."""
+    await session.api.ask("DELETE", "campaigns", campaign, "contacts", contact)
+    session.done(f"contact {contact} is cancelled")
+
+
+@click.group()
+def calls() -> None:
+    """Calls: each attempt to reach a contact."""
+
+
+@api_command(calls, "list")
+@click.argument("campaign")
+@click.option("--contact", "contact_id", help="Only those to this contact.")
+@click.option("--outcome", help="Only those with this outcome, such as no_answer.")
+@window
+async def list_calls(session: Session, campaign: str, **query: Any) -> None:
+    """List the calls of a campaign, in the order they were placed."""
+    page = await session.api.ask("GET", "campaigns", campaign, "calls", query=query)
+    header = ["PLACED", "NUMBER", "ATTEMPT", "TRUNK", "STATUS", "OUTCOME", "FAULT", "CAUSE", "SIP", "TALK SECONDS"]
+    rows = [
+        [
+            *(moment(each["originated_at"]), each["phone_number"], each["attempt"], each["trunk"], each["status"]),
+            *(each["outcome"], each["fault"], each["hangup_cause"], each["sip_status"], each["talk_seconds"]),
+        ]
+        for each in page["data"]
+    ]
+    session.show(page, lambda: [*table(header, rows), *more(page, "calls")])

@@ -1,4 +1,4 @@
-"""The smaller resources: do-not-call numbers, callbacks, keys and agents."""
+"""The smaller resources: do-not-call numbers, callbacks and keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from typing import Any
 import click
 
 from dialerd.client import transfer
-from dialerd.client.commands import Session, api_command
+from dialerd.client.commands import Session, api_command, window
 from dialerd.client.errors import ClientError
 from dialerd.client.text import moment, more, printable, table
-
-_limit = click.option("--limit", type=int, default=100, show_default=True, help="At most 1000.")
-_after = click.option("--after", help="Go on behind this one.")
 
 
 @click.group()
@@ -22,8 +19,7 @@ def dnc() -> None:
 
 
 @api_command(dnc, "list")
-@_limit
-@_after
+@window
 async def list_numbers(session: Session, **query: Any) -> None:
     """List the numbers, in their order."""
     page = await session.api.ask("GET", "dnc", query=query)
@@ -80,8 +76,7 @@ def callbacks() -> None:
 
 @api_command(callbacks, "list")
 @click.argument("campaign")
-@_limit
-@_after
+@window
 async def list_callbacks(session: Session, campaign: str, **query: Any) -> None:
     """List the pending callbacks, soonest first."""
     page = await session.api.ask("GET", "campaigns", campaign, "callbacks", query=query)
@@ -117,73 +112,13 @@ async def cancel_callback(session: Session, campaign: str, callback: str) -> Non
     session.done(f"callback {callback} is withdrawn")
 
 
-@click.group()
-def agents() -> None:
-    """Agents: where answered calls go."""
-
-
-@api_command(agents, "list")
-@_limit
-@_after
-async def list_agents(session: Session, **query: Any) -> None:
-    """List the agents."""
-    page = await session.api.ask("GET", "agents", query=query)
-    rows = [
-        [each["id"], each["name"], each["kind"], _place(each), each["max_concurrent_calls"]] for each in page["data"]
-    ]
-    session.show(page, lambda: [*table(["ID", "NAME", "KIND", "PLACE", "MAX CALLS"], rows), *more(page, "agents")])
-
-
-@api_command(agents, "create")
-@click.argument("name")
-@click.option("--dialplan", metavar="CONTEXT,EXTEN[,PRIORITY]", help="A place in the dialplan.")
-@click.option("--queue", help="Or a queue of the PBX.")
-@click.option("--application", metavar="NAME[,DATA]", help="Or an application that the configuration allows.")
-@click.option("--max-calls", type=int, help="Calls that it takes at once.")
-async def create_agent(
-    session: Session, name: str, dialplan: str | None, queue: str | None, application: str | None, max_calls: int | None
-) -> None:
-    """Make an agent."""
-    if sum(each is not None for each in (dialplan, queue, application)) != 1:
-        raise click.UsageError("give one of --dialplan, --queue and --application")
-    body: dict[str, Any] = {"name": name, "max_concurrent_calls": max_calls}
-    if dialplan is not None:
-        parts = dialplan.split(",")
-        if len(parts) not in (2, 3) or (len(parts) == 3 and not parts[2].isdecimal()):
-            raise click.UsageError("--dialplan wants CONTEXT,EXTEN or CONTEXT,EXTEN,PRIORITY")
-        body |= {"kind": "dialplan", "context": parts[0], "exten": parts[1]}
-        body |= {"priority": int(parts[2])} if len(parts) == 3 else {}
-    elif queue is not None:
-        body |= {"kind": "queue", "queue": queue}
-    elif application is not None:
-        called, _, data = application.partition(",")
-        body |= {"kind": "application", "application": called, "data": data or None}
-    made = await session.api.ask("POST", "agents", body=body)
-    session.show(made, lambda: [f"agent {made['id']}: {printable(_place(made))}"])
-
-
-@api_command(agents, "delete")
-@click.argument("agent")
-async def delete_agent(session: Session, agent: str) -> None:
-    """Delete an agent that no unfinished campaign uses."""
-    await session.api.ask("DELETE", "agents", agent)
-    session.done(f"agent {agent} is deleted")
-
-
-def _place(agent: Any) -> str:
-    names = {"dialplan": ("context", "exten", "priority"), "queue": ("queue",), "application": ("application", "data")}
-    values = (agent.get(name) for name in names.get(agent["kind"], ()))
-    return ",".join(str(value) for value in values if value is not None)
-
-
 def add_keys(keys: click.Group) -> None:
     """Add the API's commands to the group of keys, which has one of its own for the store."""
     api_command(keys, "list")(_list_keys)
     api_command(keys, "delete")(_delete_key)
 
 
-@_limit
-@_after
+@window
 async def _list_keys(session: Session, **query: Any) -> None:
     """List the keys, without their secrets."""
     page = await session.api.ask("GET", "keys", query=query)

@@ -7,12 +7,10 @@ from typing import Any
 
 import click
 
-from dialerd.client.commands import Session, api_command
+from dialerd.client.changes import clearing, to_change
+from dialerd.client.commands import Session, api_command, window
 from dialerd.client.errors import ClientError
 from dialerd.client.text import moment, more, printable, table
-
-_limit = click.option("--limit", type=int, default=100, show_default=True, help="At most 1000.")
-_after = click.option("--after", help="Go on behind this one.")
 
 
 @click.group()
@@ -21,8 +19,7 @@ def webhooks() -> None:
 
 
 @api_command(webhooks, "list")
-@_limit
-@_after
+@window
 async def list_webhooks(session: Session, **query: Any) -> None:
     """List the webhooks."""
     page = await session.api.ask("GET", "webhooks", query=query)
@@ -49,6 +46,20 @@ async def create_webhook(session: Session, endpoint: str, events: Sequence[str],
 async def show_webhook(session: Session, webhook: str) -> None:
     """Show a webhook, and why it is switched off where it is."""
     session.show(found := await session.api.ask("GET", "webhooks", webhook), lambda: _lines(found))
+
+
+@api_command(webhooks, "update")
+@click.argument("webhook")
+@click.option("--to", "endpoint", metavar="URL", help="Where it is told from now on.")
+@click.option("--description", help="What it is for.")
+@click.option("--event", "events", multiple=True, help="Only this kind of event; may be repeated.")
+@clearing("description", "events")
+async def update_webhook(
+    session: Session, webhook: str, endpoint: str | None, cleared: Sequence[str], **given: Any
+) -> None:
+    """Change a webhook. The events that are given take the place of those before; cleared, it is told of all."""
+    body = to_change({"url": endpoint, **given}, cleared)
+    session.show(changed := await session.api.ask("PATCH", "webhooks", webhook, body=body), lambda: _lines(changed))
 
 
 @api_command(webhooks, "enable")
@@ -89,8 +100,7 @@ async def delete_webhook(session: Session, webhook: str) -> None:
 @api_command(webhooks, "deliveries")
 @click.argument("webhook")
 @click.option("--status", type=click.Choice(["retrying", "waiting", "delivered", "failed"]), help="Only these.")
-@_limit
-@_after
+@window
 async def list_deliveries(session: Session, webhook: str, **query: Any) -> None:
     """List the deliveries of a webhook, newest event first."""
     page = await session.api.ask("GET", "webhooks", webhook, "deliveries", query=query)

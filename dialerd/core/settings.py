@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -178,3 +178,13 @@ class CampaignSettings(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values, for the store and the API."""
         return self.model_dump(mode="json")
+
+
+def _settings_of(kind: type) -> frozenset[str]:
+    return frozenset(
+        name for name, each in CampaignSettings.model_fields.items() if get_origin(each.annotation) is kind
+    )
+
+
+LIST_SETTINGS, OBJECT_SETTINGS = _settings_of(tuple), _settings_of(dict)
+"""The settings that are lists and objects: in a form and on a command line they are written otherwise than as JSON."""

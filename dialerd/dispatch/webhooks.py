@@ -46,6 +46,8 @@ class WebhookChange:
 
     url: str | None = None
     description: str | None = None
+    undescribed: bool = False
+    """Its description is taken away."""
     kinds: frozenset[str] | None = None
     status: WebhookStatus | None = None
     rotate_secret: bool = False
@@ -344,10 +346,11 @@ class Webhooks:
 
 
 def _revised(found: Webhook, change: WebhookChange, secret: str | None, clock: Clock) -> Webhook:
+    described = found.description if change.description is None and not change.undescribed else change.description
     revised = replace(
         found,
         url=change.url if change.url is not None else found.url,
-        description=change.description if change.description is not None else found.description,
+        description=described,
         kinds=change.kinds if change.kinds is not None else found.kinds,
     )
     if secret is not None:

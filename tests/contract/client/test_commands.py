@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -78,6 +79,89 @@ async def test_campaigns_are_listed_and_shown(terminal: Terminal) -> None:
     assert "contacts      2 total, 2 pending, 0 originated" in shown
     whole = await terminal.house.ask("GET", f"/campaigns/{campaign}")
     assert await terminal.json("campaigns", "show", campaign) == whole.json
+
+
+async def test_a_campaign_is_changed_setting_by_setting(terminal: Terminal) -> None:
+    campaign = await made(terminal, "--setting", "calling_days=mon", "--description", "renewals")
+    told = await terminal.says(
+        *("campaigns", "update", campaign, "--name", "Summer", "--clear", "description"),
+        *("--setting", "concurrent_calls=5", "--setting", "calling_days=sat, sun", "--setting", "timezone=Asia/Tokyo"),
+        *("--setting", "keep_open=true", "--setting", 'variables={"LANGUAGE": "en"}', "--setting", "end_at="),
+    )
+    lines = told.splitlines()
+    assert lines[0] == f"campaign {campaign} is changed"
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("concurrent_calls", "calling_days", "timezone", "keep_open", "variables", "end_at")
+    ]
+    found = await terminal.json("campaigns", "show", campaign)
+    settings = found["settings"]
+    assert (found["name"], found["description"], settings["end_at"]) == ("Summer", None, None)
+    assert (settings["concurrent_calls"], settings["calling_days"]) == (5, ["sat", "sun"])
+    assert (settings["timezone"], settings["keep_open"]) == ("Asia/Tokyo", True)
+    assert settings["variables"] == {"LANGUAGE": "en"}
+
+    await terminal.says("agents", "create", "second", "--queue", "sales", key="admin")
+    changed = await terminal.json("campaigns", "update", campaign, "--agent", "second")
+    assert changed["agent_id"] != found["agent_id"]
+    assert changed["settings"] == settings, "what is not given stays"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("--setting", "concurrent_calls=many"), "settings.concurrent_calls: "),
+        (("--setting", "concurrent_calls=0"), "settings.concurrent_calls: "),
+        (("--setting", "timezone="), "settings.timezone: "),
+        (("--setting", "calling_hours_start=9"), "settings.calling_hours_start: must be a time of day as HH:MM"),
+        (("--setting", "colour=red"), "settings.colour: is not a known field"),
+        (("--agent", "nobody"), "(agent_not_found)"),
+    ],
+)
+async def test_a_change_that_does_not_fit_names_its_field(
+    terminal: Terminal, given: tuple[str, ...], told: str
+) -> None:
+    campaign = await made(terminal)
+    before = await terminal.json("campaigns", "show", campaign)
+    refused = await terminal.run("campaigns", "update", campaign, *given)
+    assert refused.exit_code == 1
+    assert told in refused.stderr
+    assert await terminal.json("campaigns", "show", campaign) == before
+
+
+async def test_a_campaign_is_deleted(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    assert await terminal.says("campaigns", "delete", campaign) == f"campaign {campaign} is deleted\n"
+    gone = await terminal.run("campaigns", "delete", campaign)
+    assert (gone.exit_code, gone.stderr) == (1, "dialerd: there is no such campaign (campaign_not_found)\n")
+
+
+async def test_a_contact_is_cancelled(terminal: Terminal) -> None:
+    campaign = await made(terminal)
+    contact = (await terminal.json("contacts", "list", campaign))["data"][0]["id"]
+    assert await terminal.says("contacts", "cancel", campaign, contact) == f"contact {contact} is cancelled\n"
+    assert (await terminal.json("contacts", "show", campaign, contact))["status"] == "cancelled"
+    again = await terminal.run("contacts", "cancel", campaign, contact)
+    assert (again.exit_code, "contact_not_pending" in again.stderr) == (1, True)
+
+
+async def test_calls_are_listed(dialing: Terminal) -> None:
+    await dialing.says("agents", "create", "desk", "--queue", "sales", key="admin")
+    hours = ("--setting", "calling_hours_start=00:00", "--setting", "calling_hours_end=00:00")
+    # Numbers that the simulated PBX lets answer.
+    numbers = ["+12025550151", "+12025550251"]
+    arguments = ("campaigns", "create", "--name", "c", "--agent", "desk", *hours, "--contacts", "-")
+    told = await dialing.says(*arguments, stdin="\n".join(["phone_number", *numbers]))
+    campaign = told.split()[1]
+    await dialing.says("campaigns", "start", campaign)
+    await dialing.says("tail", campaign, "--after", "0", "--until-end")
+    head, *rows = (await dialing.says("calls", "list", campaign)).splitlines()
+    assert head.split()[:3] == ["PLACED", "NUMBER", "ATTEMPT"]
+    # The moment is two words.
+    assert sorted(row.split()[2:4] for row in rows) == [[each, "1"] for each in numbers]
+    contact = (await dialing.json("contacts", "list", campaign))["data"][0]["id"]
+    (call,) = (await dialing.json("calls", "list", campaign, "--contact", contact, "--outcome", "answered"))["data"]
+    assert call["contact_id"] == contact
+    assert (await dialing.json("calls", "list", campaign, "--outcome", "busy"))["data"] == []
 
 
 async def test_explain_says_why_nothing_is_dialled(terminal: Terminal) -> None:
@@ -181,6 +265,58 @@ async def test_agents(terminal: Terminal, place: tuple[str, str], shown: str) ->
     assert (await terminal.json("agents", "list"))["total"] == 0
 
 
+async def test_an_agent_is_shown_changed_and_deleted_by_its_name(terminal: Terminal) -> None:
+    await terminal.says("agents", "create", "desk", "--dialplan", "dialerd,answered,2", "--max-calls", "4", key="admin")
+    shown = await terminal.says("agents", "show", "desk")
+    assert "place      dialerd,answered,2\nmax calls  4\n" in shown
+    changed = await terminal.says("agents", "update", "desk", "--queue", "sales", "--clear", "max-calls", key="admin")
+    assert "kind       queue\nplace      sales\nmax calls  -\n" in changed
+    assert "name       hall\n" in await terminal.says("agents", "update", "desk", "--name", "hall", key="admin")
+    changed = await terminal.says("agents", "update", "hall", "--dialplan", "c,s", "--max-calls", "9", key="admin")
+    assert "place      c,s,1\nmax calls  9\n" in changed
+    assert await terminal.says("agents", "delete", "hall", key="admin") == "agent hall is deleted\n"
+    gone = await terminal.run("agents", "show", "hall")
+    assert (gone.exit_code, "agent_not_found" in gone.stderr) == (1, True)
+
+
+async def test_tenants(terminal: Terminal) -> None:
+    told = await terminal.says(
+        *("tenants", "create", "acme", "--max-calls-per-second", "2.5", "--max-concurrent-calls", "7"),
+        *("--trunk", "a", "--trunk", "spare", "--caller-id", "+12025550199", "--allowed-prefix", "+1"),
+        *("--max-calls-per-day", "500", "--setting", "timezone=Asia/Tokyo", "--setting", "max_retries=1"),
+        key="system",
+    )
+    assert told == "tenant acme is made\n"
+    row = next(line for line in (await terminal.says("tenants", "list", key="system")).splitlines() if "acme" in line)
+    assert row.split() == ["acme", "7", "2.5", "500", "a,spare", "API"]
+    shown = await terminal.says("tenants", "show", "acme", key="system")
+    assert re.search(r"^trunks +a, spare$", shown, re.MULTILINE)
+    assert re.search(r"^made in +the API$", shown, re.MULTILINE)
+
+    await terminal.says(
+        *("tenants", "update", "acme", "--weight", "2", "--trunk", "spare", "--clear", "max-calls-per-day"),
+        *("--clear", "allowed-prefixes", "--setting", "max_retries=", "--setting", "concurrent_calls=3"),
+        key="system",
+    )
+    found = await terminal.json("tenants", "show", "acme", key="system")
+    assert (found["weight"], found["trunks"], found["max_calls_per_day"]) == (2.0, ["spare"], None)
+    assert (found["allowed_prefixes"], found["caller_ids"]) == ([], ["+12025550199"])
+    settings = found["settings"]
+    assert (settings["timezone"], settings["max_retries"], settings["concurrent_calls"]) == ("Asia/Tokyo", 3, 3)
+    await terminal.says("tenants", "update", "acme", "--clear", "settings", key="system")
+    assert (await terminal.json("tenants", "show", "acme", key="system"))["settings"]["timezone"] == "UTC"
+
+    for arguments, key, message in (
+        (("tenants", "update", "acme", "--weight", "0"), "system", "weight: "),
+        (("tenants", "update", "acme", "--trunk", "nowhere"), "system", "trunks"),
+        (("tenants", "update", "one", "--weight", "2"), "system", "configured_in_file"),
+        (("tenants", "update", "nobody", "--weight", "2"), "system", "tenant_not_found"),
+        (("tenants", "list"), "admin", "forbidden"),
+    ):
+        refused = await terminal.run(*arguments, key=key)
+        assert (refused.exit_code, message in refused.stderr) == (1, True), (arguments, refused.stderr)
+
+
 async def test_results_to_a_file_and_to_standard_output(terminal: Terminal) -> None:
     campaign = await made(terminal)
     said = await terminal.says("results", campaign)
@@ -257,6 +393,11 @@ async def test_webhooks_from_the_first_to_the_last(terminal: Terminal) -> None:
     shown = await terminal.says("webhooks", "show", hook)
     assert "events       campaign, of all campaigns\nstatus       enabled\n" in shown
     assert "whsec_" not in shown
+    changed = await terminal.says("webhooks", "update", hook, "--event", "failed", "--to", f"{url}2", key="admin")
+    assert f"url          {url}2\ndescription  CRM\nevents       failed, of all campaigns\n" in changed
+    clear = ("--to", url, "--clear", "events", "--clear", "description")
+    changed = await terminal.says("webhooks", "update", hook, *clear, key="admin")
+    assert f"url          {url}\ndescription  -\nevents       all, of all campaigns\n" in changed
 
     campaign = await made(terminal)
     await terminal.says("campaigns", "start", campaign)
