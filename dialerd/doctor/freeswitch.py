@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,7 @@ from functools import partial
 from dialerd.clock import Clock
 from dialerd.config import PbxConfig, TrunkConfig
 from dialerd.core.model import Agent, AgentKind
-from dialerd.doctor.findings import Finding, error, note, ok
+from dialerd.doctor.findings import Finding, error, note, ok, warning
 from dialerd.pbx.driver import LinkDown, LinkLost, LinkUp, PbxDriver, PbxEvent, Place, TrunkState
 from dialerd.pbx.esl_link import EslLink, EslSettings
 from dialerd.pbx.esl_places import Places
@@ -18,6 +19,7 @@ from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LoginRefused
 from dialerd.pbx.wire import WireError
 
+OLDEST = (1, 10)
 _LINK_SECONDS = 15.0
 _GATEWAY_SECONDS = 3.0
 
@@ -108,7 +110,8 @@ def check(
     if facts.up is None:
         yield _down(name, pbx, facts)
         return
-    yield ok(f"pbx.{name}.login", f"FreeSWITCH {facts.up.version} answers at {pbx.host}:{pbx.link_port}, logged in")
+    yield ok(f"pbx.{name}.login", f"FreeSWITCH answers at {pbx.host}:{pbx.link_port}, logged in, and tells its events")
+    yield _version(name, facts.up.version)
     if facts.up.max_channels is not None and facts.up.max_channels < pbx.max_channels:
         yield error(
             f"pbx.{name}.max_sessions",
@@ -133,6 +136,18 @@ def check(
         yield _trunk(trunk_name, trunk, facts.trunks.get(trunk_name))
     for agent in agents:
         yield _place(name, agent, facts)
+
+
+def _version(name: str, told: str) -> Finding:
+    check, found = f"pbx.{name}.version", re.match(r"(\d+)\.(\d+)", told)
+    if found is None:
+        return note(check, f"FreeSWITCH of the unknown version {told!r}")
+    if (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        return warning(
+            check, f"FreeSWITCH {told} is older than {oldest}, the oldest that was tried", "upgrade FreeSWITCH"
+        )
+    return ok(check, f"FreeSWITCH {told}")
 
 
 def _down(name: str, pbx: PbxConfig, facts: FreeSwitchFacts) -> Finding:

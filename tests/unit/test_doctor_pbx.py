@@ -215,6 +215,9 @@ GATEWAY = {"g": TRUNKS["a"].model_copy(update={"dial": "sofia/gateway/carrier/{n
         ),
         (freeswitch.FreeSwitchFacts(down="gone"), "pbx.fs.link", "error", "listen-port = 8021"),
         (freeswitch.FreeSwitchFacts(up=LinkUp("1.10")), "pbx.fs.login", "ok", None),
+        (freeswitch.FreeSwitchFacts(up=LinkUp("1.10.12")), "pbx.fs.version", "ok", None),
+        (freeswitch.FreeSwitchFacts(up=LinkUp("1.8.7")), "pbx.fs.version", "warning", "upgrade"),
+        (freeswitch.FreeSwitchFacts(up=LinkUp("git")), "pbx.fs.version", "note", None),
         (
             freeswitch.FreeSwitchFacts(up=LinkUp("1.10", 99)),
             "pbx.fs.max_sessions",
