@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 Action = dict[str, str]
 Answer = Callable[[Action], bytes | None]
+Says = Callable[[asyncio.StreamWriter, bytes], object]
 
 DEADLINE = 10.0
 BANNER = b"Asterisk Call Manager/11.0.0\r\n"
@@ -50,6 +51,8 @@ class AmiPeer:
             "Originate": self._originate,
             "Hangup": lambda action: success(action) if "Channel" in action else error(action, "No channel specified"),
         }
+        self.says: Says = asyncio.StreamWriter.write
+        """How its words go out: a test may spoil them."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._changed = asyncio.Event()
 
@@ -60,7 +63,7 @@ class AmiPeer:
     def send(self, data: bytes) -> None:
         """Say something unasked on every connection."""
         for writer in self._writers:
-            writer.write(data)
+            self.says(writer, data)
 
     def cut(self) -> None:
         """Break every connection, as a crash does."""
@@ -93,7 +96,7 @@ class AmiPeer:
                 self._changed.set()
                 answer = self.answers[action["Action"]](action)
                 if answer is not None:
-                    writer.write(answer)
+                    self.says(writer, answer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:

@@ -11,6 +11,7 @@ from tests.fakes import esl_recordings as recordings
 from tests.fakes.esl_calls import DEAD_GATEWAYS, EslCallsAtPlay
 
 Answer = Callable[[str], bytes | None]
+Says = Callable[[asyncio.StreamWriter, bytes], object]
 
 DEADLINE = 10.0
 SECRET = "open sesame"
@@ -78,6 +79,8 @@ class EslPeer:
             ),
             "api sofia": self._gateway,
         }
+        self.says: Says = asyncio.StreamWriter.write
+        """How its words go out: a test may spoil them."""
         self._server: asyncio.Server | None = None
         self._writers: dict[asyncio.StreamWriter, set[str]] = {}
         self._speaking: asyncio.StreamWriter | None = None
@@ -106,7 +109,7 @@ class EslPeer:
         self._changed.set()
         for writer, events in self._writers.items():
             if name in events:
-                writer.write(recordings.frame(body))
+                self.says(writer, recordings.frame(body))
 
     def send(self, data: bytes) -> None:
         """Say something unasked on every connection."""
@@ -151,7 +154,7 @@ class EslPeer:
                 self._speaking = writer
                 answer = self._answer(command)
                 if answer is not None:
-                    writer.write(answer)
+                    self.says(writer, answer)
                 if command.startswith("auth ") and answer is not None and b"+OK" not in answer:
                     writer.write(notice())
                     return
