@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from dialerd.cli import main
-from dialerd.client import top
+from dialerd.client import top, top_view
 from dialerd.client.errors import UNREACHABLE, USAGE
 
 DEADLINE = 30.0
@@ -161,16 +161,16 @@ def campaign(**stats: Any) -> dict[str, Any]:
     }
 
 
-def snapshot(at: float = 0.0, **given: Any) -> top.Snapshot:
+def snapshot(at: float = 0.0, **given: Any) -> top_view.Snapshot:
     """What was seen at one moment."""
     campaigns = {"data": [given.pop("campaign", campaign())], "pagination": {"total": 1}}
-    return top.Snapshot(at, **{"trunks": {"data": [trunk()]}, "campaigns": campaigns, "tenants": None, **given})
+    return top_view.Snapshot(at, **{"trunks": {"data": [trunk()]}, "campaigns": campaigns, "tenants": None, **given})
 
 
-def shown(now: top.Snapshot, earlier: top.Snapshot | None = None, trouble: str | None = None) -> list[str]:
+def shown(now: top_view.Snapshot, earlier: top_view.Snapshot | None = None, trouble: str | None = None) -> list[str]:
     """The screen's lines."""
     sink = io.StringIO()
-    Console(file=sink, width=140).print(top.render(now, earlier, trouble))
+    Console(file=sink, width=140).print(top_view.View(now, earlier, trouble))
     return [line.rstrip() for line in sink.getvalue().splitlines()]
 
 
@@ -206,6 +206,6 @@ def test_top_draws_tenants_with_their_slots() -> None:
     metrics = (
         'dialerd_slots_used{level="tenant",name="acme"} 4.0\ndialerd_slots_limit{level="tenant",name="acme"} 9.0\n'
     )
-    found = top.Snapshot(0.0, {"data": []}, None, {"data": [tenant]}, top.read_slots(metrics))
+    found = top_view.Snapshot(0.0, {"data": []}, None, {"data": [tenant]}, top.read_slots(metrics))
     assert shown(found)[-1].split() == ["acme", "4/9", "5", "a,", "b"]
-    assert shown(top.Snapshot(0.0, {"data": []}, None, {"data": [tenant]}))[-1].split()[1] == "?/9"
+    assert shown(top_view.Snapshot(0.0, {"data": []}, None, {"data": [tenant]}))[-1].split()[1] == "?/9"

@@ -1,13 +1,9 @@
-"""The way to the daemon and back: keys, certificates, answers that break off, readers that have enough, a terminal."""
+"""The way to the daemon and back: keys, certificates, answers that break off, readers that have enough."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import io
 import os
-import pty
-import signal
 import ssl
 import sys
 from pathlib import Path
@@ -144,44 +140,6 @@ async def test_a_reader_that_has_enough_ends_the_command_quietly(terminal: Termi
         assert process.stderr is not None
         complaints = await process.stderr.read()
         assert (await process.wait(), complaints) == (1, b"")
-
-
-@pytest.mark.slow
-async def test_top_draws_on_a_terminal_until_ctrl_c(terminal: Terminal) -> None:
-    campaign = await made(terminal)
-    await terminal.says("campaigns", "start", campaign)
-    ours, theirs = pty.openpty()
-    screen = io.BytesIO()
-    more = asyncio.Event()
-
-    def read() -> None:
-        with contextlib.suppress(OSError):  # the other end is closed: it ended
-            screen.write(os.read(ours, 65536))
-        more.set()
-
-    async def until(text: bytes, times: int) -> None:
-        while screen.getvalue().count(text) < times:
-            more.clear()
-            await more.wait()
-
-    loop = asyncio.get_running_loop()
-    process = await typed(terminal, "top", "--interval", "0.2", stdout=theirs)
-    os.close(theirs)
-    try:
-        loop.add_reader(ours, read)
-        async with asyncio.timeout(DEADLINE):
-            await until(b"channels in use", 3)
-            process.send_signal(signal.SIGINT)
-            assert await process.wait() == 130
-            # The alternate screen is left, and the cursor is seen again.
-            await until(b"\x1b[?1049l", 1)
-    finally:
-        loop.remove_reader(ours)
-        os.close(ours)
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert b"\x1b[?25h" in screen.getvalue()
 
 
 async def typed(terminal: Terminal, *arguments: str, stdout: int) -> asyncio.subprocess.Process:
