@@ -88,12 +88,18 @@ def on_peer(
 
 @contextlib.asynccontextmanager
 async def wired(
-    folder: Path, stock: Stock, peer: FastPeer, *, channels: int = 5000, calls_per_second: float = 5000.0
+    folder: Path,
+    stock: Stock,
+    peer: FastPeer,
+    *,
+    channels: int = 5000,
+    calls_per_second: float = 5000.0,
+    others: Tables | None = None,
 ) -> AsyncIterator[Desk]:
     """Run a daemon in ``folder`` (which is there) whose one Asterisk is the peer."""
 
     def write(store: Path, port: int) -> str:
-        return on_peer(store, port, peer, channels=channels, calls_per_second=calls_per_second)
+        return on_peer(store, port, peer, channels=channels, calls_per_second=calls_per_second, others=others)
 
     async with running(folder, stock, write) as (daemon, api):
         yield Desk(daemon, api, await api.agent("answered"), folder)

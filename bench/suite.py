@@ -9,6 +9,7 @@ BENCHMARKS = (
     Benchmark("calls", calls.run, 420, lab=True),
     Benchmark("slots", slots.run, 300, lab=True),
     Benchmark("wire", wire.run, 180),
+    Benchmark("wire-postgres", wire.run_postgres, 240),
     Benchmark("freed", wire.run_freed, 180),
     Benchmark("streams", streams.run, 180),
     Benchmark("imports", imports.run, 600),

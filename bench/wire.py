@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.context import Bench, Found
+from bench.databases import on_postgres
 from bench.imports import empty_campaign, upload, write_list
-from bench.measure import Figure, at_least, at_most, share
+from bench.measure import Bound, Figure, at_least, at_most, share
 from bench.meters import cpu_seconds, tree_mb
 from bench.peer import FastPeer, Seen, fast_peer, wired
 from bench.simulated import Desk
@@ -17,49 +19,104 @@ from dialerd.clock import SystemClock
 _clock = SystemClock()
 _FIRST = 5_000_000
 _IDLE_SECONDS = 2.0
+_FULL, _SHORT = (5000, 6.0, 20.0), (20, 0.3, 1.0)
+"""Slots, seconds of a call, seconds measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A while at a full house."""
+
+    answered: int
+    seconds: float
+    processor: float
+    """Seconds of a core that the daemon took."""
+    grown_mb: float
+    """Memory that the calls took beside the list."""
+    seen: Seen
 
 
 async def run(bench: Bench) -> Found:
     """Calls per second that the peer answers while 5,000 are up, what each costs us, and what it holds."""
-    channels, lasts, measured = bench.pick((5000, 6.0, 20.0), (20, 0.3, 1.0))
-    ramp = 1.5 * lasts
-    rows = int(1.3 * channels / lasts * (ramp + measured))
+    channels, lasts, measured = bench.pick(_FULL, _SHORT)
     async with fast_peer(seconds=lasts) as peer, wired(bench.folder, bench.stock, peer, channels=channels) as desk:
         await _clock.sleep(_IDLE_SECONDS)
         yield Figure(
             "memory.idle", "idle daemon with workers", await _weighed(desk), "MB", at_most(110), "PSS of its processes"
         )
-        campaign = await campaign_of(desk, rows, channels)
-        loaded = await _weighed(desk)
-        await desk.api.step(campaign, "start")
-        await _clock.sleep(ramp)
-        begun, spent = _clock.mono(), cpu_seconds(desk.daemon.pid)
-        await _clock.sleep(measured)
-        ended, spent = _clock.mono(), cpu_seconds(desk.daemon.pid) - spent
-        seen, held = await peer.seen(), await _weighed(desk)
-    _lawful(seen, channels)
-    assert len(seen.ordered) < rows, "the list was too short"
-    answered = sum(begun <= at < ended for at in seen.answered)
-    rate = answered / (ended - begun)
-    yield Figure(
-        "wire.calls",
-        f"calls a second against a fast AMI peer, calls of {lasts:g} s, {channels:,} slots, every step durable",
-        rate,
-        "/s",
-        at_least(800),
-        "answers, counted at the peer",
-        f"{seen.most:,} up there at most; the slots allow {channels / lasts:.0f} of it",
-    )
-    yield Figure("wire.core", "of a core, at that rate", 100 * spent / (ended - begun), "%", None, "without the peer")
-    yield Figure("wire.cost", "our processor time for such a call", 1000 * spent / max(1, answered), "ms")
+        work = await _at_work(desk, peer, channels, lasts, measured)
+    for figure in _speed(work, "wire", "every step durable", channels, lasts, at_least(800)):
+        yield figure
     yield Figure(
         "memory.call",
         "memory for a call in flight",
-        (held - loaded) * 1024 / max(1, seen.up),
+        work.grown_mb * 1024 / max(1, work.seen.up),
         "KB",
         at_most(6),
         "PSS of all processes above that with the list loaded",
-        f"{held - loaded:.1f} MB for {seen.up:,} calls, and for what {len(seen.hung_up):,} that ended have left",
+        f"{work.grown_mb:.1f} MB for {work.seen.up:,} calls, and what {len(work.seen.hung_up):,} that ended have left",
+    )
+
+
+async def run_postgres(bench: Bench) -> Found:
+    """The same calls per second with PostgreSQL on the same machine as the store."""
+    channels, lasts, measured = bench.pick(_FULL, _SHORT)
+    async with (
+        on_postgres(bench) as (stock, store),
+        fast_peer(seconds=lasts) as peer,
+        wired(bench.folder, stock, peer, channels=channels, others=store) as desk,
+    ):
+        work = await _at_work(desk, peer, channels, lasts, measured)
+    for figure in _speed(work, "wire.postgres", "PostgreSQL, every step durable", channels, lasts, None):
+        yield figure
+
+
+async def _at_work(desk: Desk, peer: FastPeer, channels: int, lasts: float, measured: float) -> _Work:
+    """Fill all slots, and measure a while of it."""
+    ramp = 1.5 * lasts
+    rows = int(1.3 * channels / lasts * (ramp + measured))
+    campaign = await campaign_of(desk, rows, channels)
+    loaded = await _weighed(desk)
+    await desk.api.step(campaign, "start")
+    await _clock.sleep(ramp)
+    begun, spent = _clock.mono(), cpu_seconds(desk.daemon.pid)
+    await _clock.sleep(measured)
+    ended, spent = _clock.mono(), cpu_seconds(desk.daemon.pid) - spent
+    seen, held = await peer.seen(), await _weighed(desk)
+    _lawful(seen, channels)
+    assert len(seen.ordered) < rows, "the list was too short"
+    answered = sum(begun <= at < ended for at in seen.answered)
+    return _Work(answered, ended - begun, spent, held - loaded, seen)
+
+
+def _speed(
+    work: _Work, key: str, store: str, channels: int, lasts: float, must: Bound | None
+) -> tuple[Figure, Figure, Figure]:
+    rate = work.answered / work.seconds
+    return (
+        Figure(
+            f"{key}.calls",
+            f"calls a second against a fast AMI peer, calls of {lasts:g} s, {channels:,} slots, {store}",
+            rate,
+            "/s",
+            must,
+            "answers, counted at the peer",
+            f"{work.seen.most:,} up there at most; the slots allow {channels / lasts:.0f} of it",
+        ),
+        Figure(
+            f"{key}.core",
+            f"of a core, at that rate, {store}",
+            100 * work.processor / work.seconds,
+            "%",
+            None,
+            "the daemon alone",
+        ),
+        Figure(
+            f"{key}.cost",
+            f"our processor time for such a call, {store}",
+            1000 * work.processor / max(1, work.answered),
+            "ms",
+        ),
     )
 
 

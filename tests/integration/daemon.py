@@ -114,11 +114,13 @@ class Stock:
     key: str
 
     @classmethod
-    def make(cls, folder: Path) -> Stock:
-        """Make it as an administrator does, with ``dialerd keys create``."""
+    def make(cls, folder: Path, url: str | None = None) -> Stock:
+        """Make it as an administrator does, with ``dialerd keys create``. ``url``: in that database, and the file is empty."""
         store, config = folder / "dialerd.db", folder / "dialerd.toml"
+        if url is not None:
+            store.touch()
         config.write_text(
-            f'[store]\nurl = "sqlite:///{store}"\n'
+            f'[store]\nurl = "{url or f"sqlite:///{store}"}"\n'
             '[pbx.main]\ndriver = "simulated"\nmax_calls_per_second = 1.0\nmax_channels = 1\n'
             '[trunk.any]\npbx = "main"\ndial = "PJSIP/{number}@any"\nmax_calls_per_second = 1.0\nmax_channels = 1\n'
             f'[tenant.{TENANT}]\nmax_calls_per_second = 1.0\nmax_concurrent_calls = 1\ntrunks = ["any"]\n'
