@@ -115,7 +115,7 @@ class Stock:
 
     @classmethod
     def make(cls, folder: Path, url: str | None = None) -> Stock:
-        """Make it as an administrator does, with ``dialerd keys create``; in the database of a ``url``, if one is given."""
+        """Make it as an administrator does, with ``dialerd keys create``; where ``url`` says, if anything."""
         store, config = folder / "dialerd.db", folder / "dialerd.toml"
         if url is not None:
             store.touch()
