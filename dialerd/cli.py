@@ -128,11 +128,12 @@ def migrate(path: Path, target: str | None, existing: bool) -> None:
     from dialerd.store.migrate import is_new
     from dialerd.store.migrate import migrate as migrate_store
 
-    if existing and is_new(config.store.url):
-        click.echo("there is no store yet")
-        return
     try:
-        if is_new(config.store.url):
+        new = is_new(config.store.url)
+        if new and existing:
+            click.echo("there is no store yet")
+            return
+        if new:
             revision = migrate_store(config.store.url)
         else:
             with alone_with(config.store.url):

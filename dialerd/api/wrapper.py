@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from dialerd.api import problems, standby
 from dialerd.api.auth import Doorkeeper, may
 from dialerd.api.context import Api, Request
-from dialerd.api.fields import NoQuery, validate
+from dialerd.api.fields import NoQuery, control_characters, validate
 from dialerd.api.idempotency import Repeats
 from dialerd.api.problems import (
     FORBIDDEN,
@@ -110,6 +110,9 @@ def _query(raw: web.Request) -> dict[str, str]:
         if name in query:
             raise unfit([FieldError(name, "is given twice")])
         query[name] = value
+    # No text of ours holds one, and PostgreSQL takes no NUL.
+    if unclean := list(control_characters(query)):
+        raise unfit(unclean)
     return query
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +12,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -22,6 +23,14 @@ from dialerd.store.faults import translated
 from dialerd.store.file_lock import file_of
 
 T = TypeVar("T")
+
+_SHOWN = 5
+_TABLES = sa.text("""
+    SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = current_schema() AND relkind IN ('r', 'p') AND NOT EXISTS (
+        SELECT 1 FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'
+    )
+""")
 
 _PATIENCE = 3600.0
 """Seconds that one step of a migration may take: an index of a large table, say."""
@@ -53,7 +62,14 @@ def is_new(url: str) -> bool:
     if file is not None:
         return not file.exists()
     with translated():
-        return run(url, lambda connection: not sa.inspect(connection).get_table_names())
+        return run(url, lambda connection: not tables(connection))
+
+
+def tables(connection: sa.Connection) -> set[str]:
+    """The tables of a store's schema, but for those that an extension of PostgreSQL has brought with it."""
+    if connection.dialect.name == "postgresql":
+        return set(connection.scalars(_TABLES))
+    return set(sa.inspect(connection).get_table_names())
 
 
 def _upgrade(connection: sa.Connection) -> None:
@@ -69,7 +85,25 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
+    _check_ours(connection, {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()})
     command.upgrade(config, "head")
+
+
+def _check_ours(connection: sa.Connection, known: Collection[str]) -> None:
+    """Refuse what is not empty and not a store of this version or an older one. Raises StoreError."""
+    revision, found = schema.revision_of(connection), tables(connection)
+    if revision is not None and revision not in known:
+        raise StoreError(
+            f"the store is at schema {revision}, which this version does not know: it is a newer dialerd's, "
+            "or another program's"
+        )
+    strangers = sorted(found - {"alembic_version"})
+    if strangers and (revision is None or "campaign_stats" not in found):
+        shown = ", ".join(strangers[:_SHOWN]) + (", …" if len(strangers) > _SHOWN else "")
+        raise StoreError(
+            f"the store is another program's: it has tables ({shown}) and is none of dialerd's. "
+            "Give dialerd a database, or a schema, of its own"
+        )
 
 
 def run(url: str, work: Callable[[sa.Connection], T]) -> T:

@@ -18,7 +18,7 @@ from dialerd.store import schema
 from dialerd.store.errors import StoreError
 from dialerd.store.faults import translated
 from dialerd.store.file_lock import FileLock
-from dialerd.store.migrate import migrate, run
+from dialerd.store.migrate import migrate, run, tables
 from dialerd.store.postgres_link import connector
 
 _BATCH = 5000
@@ -116,7 +116,7 @@ def _check_source(lite: sqlite3.Connection) -> None:
 
 def _check_target(target: str) -> None:
     """Refuse a database that has tables of others, before any of ours is made in it."""
-    strangers = run(target, lambda conn: set(sa.inspect(conn).get_table_names()))
+    strangers = run(target, tables)
     strangers -= {*schema.metadata.tables, "alembic_version"}
     if strangers:
         raise StoreError(f"the target is not empty: it has a table {min(strangers)}, which is not ours")

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from dialerd.clock import SystemClock
-from dialerd.store import campaigns, contacts, events, postgres_link
+from dialerd.store import campaigns, contacts, events, postgres_link, schema
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.migrate import is_new, migrate
@@ -226,7 +226,45 @@ async def test_a_store_that_cannot_be_reached_says_why_and_shows_no_password(
         await store.open()
 
 
-def test_a_database_without_tables_is_new(postgres_url: str) -> None:
+def test_a_database_without_tables_is_new(postgres: Cluster, postgres_url: str) -> None:
+    name = postgres_url.rpartition("/")[2]
+    # As PostGIS does, an extension brings a table with it.
+    postgres.sql("CREATE TABLE of_it (a int)", "ALTER EXTENSION plpgsql ADD TABLE of_it", database=name)
     assert is_new(postgres_url)
-    migrate(postgres_url)
+    assert migrate(postgres_url) == schema.REVISION
     assert not is_new(postgres_url)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (["CREATE TABLE campaign (id int)"], r"another program's: it has tables \(campaign\).*a schema, of its own"),
+        ([f"CREATE TABLE t{each} (id int)" for each in range(7)], r"tables \(t0, t1, t2, t3, t4, …\)"),
+        (["CREATE TABLE alembic_version (version_num text)", "INSERT INTO alembic_version VALUES ('9f3c')"], "9f3c"),
+        (
+            [
+                "CREATE TABLE alembic_version (version_num text)",
+                "INSERT INTO alembic_version VALUES ('0001')",
+                "CREATE TABLE theirs (id int)",
+            ],
+            r"another program's: it has tables \(theirs\)",
+        ),
+    ],
+    ids=["tables", "many", "alembic", "alembic_alike"],
+)
+def test_another_programs_schema_is_left_alone(
+    postgres: Cluster, postgres_url: str, made: list[str], words: str
+) -> None:
+    name = postgres_url.rpartition("/")[2]
+    postgres.sql(*made, database=name)
+    query = "SELECT string_agg(tablename, ',' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'"
+    before = postgres.sql(query, database=name)
+    assert not is_new(postgres_url)
+    with pytest.raises(StoreError, match=words):
+        migrate(postgres_url)
+    assert postgres.sql(query, database=name) == before
+    # A schema of its own in the same database will do.
+    postgres.sql('CREATE SCHEMA "Dialer"', database=name)
+    own = f"{postgres_url}?options=-csearch_path%3D%22Dialer%22"
+    assert is_new(own)
+    assert migrate(own) == schema.REVISION

@@ -114,6 +114,17 @@ def test_migrate_says_why_it_cannot(config: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_migrate_leaves_another_programs_file_alone(config: Path) -> None:
+    file = config.parent / "dialerd.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE invoice (id INTEGER)")
+    before = file.read_bytes()
+    result = run("migrate", "--config", config)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "another program's: it has tables (invoice)" in result.stderr
+    assert file.read_bytes() == before
+
+
 def test_a_key_is_printed_alone_and_opens_the_store(config: Path) -> None:
     result = run("keys", "create", "--config", config, "--tenant", "default", "--role", "operator")
     assert (result.exit_code, result.stderr) == (0, "")

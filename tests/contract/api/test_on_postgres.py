@@ -10,6 +10,7 @@ from tests.contract.api import (
     test_contacts,
     test_do_not_call,
     test_idempotency,
+    test_nul,
     test_webhooks,
 )
 from tests.contract.api.house_on_postgres import PostgresTemplate
@@ -22,6 +23,7 @@ for _module in (
     test_contacts,
     test_do_not_call,
     test_idempotency,
+    test_nul,
     test_webhooks,
 ):
     for _name, _test in tuple(vars(_module).items()):
