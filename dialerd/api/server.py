@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
+from http import HTTPStatus
+from typing import Any, Final
 
 import structlog
 from aiohttp import web
@@ -19,6 +21,7 @@ from dialerd.api import (
     docs,
     explain,
     operations,
+    problems,
     results,
     standby,
     tenants,
@@ -31,9 +34,10 @@ from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
 from dialerd.api.keys import KeysResource
+from dialerd.api.problems import INVALID_REQUEST
 from dialerd.api.routes import PREFIX, AnyRoute
 from dialerd.api.streams import Streams
-from dialerd.api.wrapper import middleware, secure, wrap
+from dialerd.api.wrapper import middleware, put_headers, secure, wrap
 
 log = structlog.get_logger(__name__)
 
@@ -48,6 +52,15 @@ _FEWEST = 64
 _BACKLOG = 1024
 _HEADER_BYTES = 8190
 _HEADERS = 64
+_CONNECTION: Final[dict[str, Any]] = {
+    "access_log": None,
+    "keepalive_timeout": _KEEPALIVE_SECONDS,
+    "lingering_time": _LINGER_SECONDS,
+    "max_line_size": _HEADER_BYTES,
+    "max_field_size": _HEADER_BYTES,
+    "max_headers": _HEADERS,
+}
+"""How every connection is served."""
 
 
 def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
@@ -117,16 +130,7 @@ class ApiServer:
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen, with TLS where it is given; port 0 lets the system choose. Raises OSError, TimeoutError."""
-        self._runner = web.AppRunner(
-            self._app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=_KEEPALIVE_SECONDS,
-            lingering_time=_LINGER_SECONDS,
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
-            max_headers=_HEADERS,
-        )
+        self._runner = web.AppRunner(self._app, handle_signals=False, **_CONNECTION)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(_START_SECONDS):
             await self._runner.setup()
@@ -159,7 +163,27 @@ class ApiServer:
                 log.warning("connections_turned_away", most=self._most)
             self.turned_away += 1
             return _TurnedAway()
-        return server()
+        return _Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
+
+
+class _Connection(web.RequestHandler):
+    """A connection whose errors before any route say as little as all others, and carry the same headers."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what could not be read, or what failed where no middleware of ours was."""
+        if status == HTTPStatus.BAD_REQUEST and not request.writer.output_size:
+            # Scanners send anything; aiohttp would log a traceback for each, at no cost to whoever sends.
+            log.debug("request_unreadable", remote=request.remote)
+            response: web.StreamResponse = problems.answer(INVALID_REQUEST, "this is no request that can be read")
+        else:
+            response = super().handle_error(request, status, exc, message)
+        put_headers(response)
+        response.force_close()
+        return response
 
 
 class _TurnedAway(asyncio.Protocol):

@@ -169,6 +169,11 @@ async def _answered(raw: web.Request, handler: Handler) -> web.StreamResponse:
 
 async def secure(_raw: web.Request, response: web.StreamResponse) -> None:
     """Put the headers on that every answer has (a signal of aiohttp's)."""
+    put_headers(response)
+
+
+def put_headers(response: web.StreamResponse) -> None:
+    """Put the headers on that every answer has."""
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "dialerd"

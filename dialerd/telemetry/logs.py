@@ -18,7 +18,11 @@ _CALLS = logging.getLogger("dialerd.calls")
 _call_log = structlog.get_logger(_CALLS.name)
 _NUMBER_KEYS = frozenset({"caller_id", "dial", "e164", "number", "phone", "phone_number"})
 _SECRET_KEYS = frozenset({"api_key", "authorization", "password", "secret", "token"})
-_E164_IN_TEXT = re.compile(r"(\+|%2[bB])([1-9]\d{6,14})")
+_NUMBER_IN_TEXT = re.compile(
+    r"(\+|%2[bB])([1-9]\d{6,14})"  # E.164, as we write it
+    r"|(?<![\w.+-])()(\d{10,15})(?![\w.-])"  # as a PBX writes it in words of its own
+    r"|(?<=/)()(\d{6,9})(?=@)"  # in a dial string
+)
 _DIGITS = re.compile(r"()(\d{6,})")
 _HIDDEN = "***"
 _ROW_IDS = frozenset({"agent_id", "callback_id", "campaign_id", "contact_id", "import_id", "webhook_id"})
@@ -109,7 +113,7 @@ class Mask:
             return {str(key): self._field(str(key), inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
             return [self._value(inner) for inner in value]
-        return str(value) if self._full_numbers else _E164_IN_TEXT.sub(_masked, str(value))
+        return str(value) if self._full_numbers else _NUMBER_IN_TEXT.sub(_masked, str(value))
 
 
 def mask_number(number: str) -> str:
@@ -118,7 +122,7 @@ def mask_number(number: str) -> str:
 
 
 def _masked(found: re.Match[str]) -> str:
-    sign, digits = found.groups()
+    sign, digits = (each for each in found.groups() if each is not None)
     return f"{sign}{digits[:3]}{'*' * (len(digits) - 5)}{digits[-2:]}"
 
 

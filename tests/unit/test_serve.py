@@ -182,6 +182,24 @@ async def test_the_api_is_served_with_tls_and_not_without(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("certificate")
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_a_client_that_speaks_no_tls_of_today_is_turned_away(tmp_path: Path) -> None:
+    client = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    async with served(tmp_path, server=TLS, warnings="ignore") as daemon:
+        port = (await daemon.until("ready"))["port"]
+        client.minimum_version, client.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        assert writer.get_extra_info("ssl_object").version() == "TLSv1.2"
+        writer.close()
+        await writer.wait_closed()
+        assert await daemon.stop() == 0
+
+
+@pytest.mark.usefixtures("certificate")
 async def test_a_key_of_another_certificate_is_told_at_the_start(tmp_path: Path) -> None:
     trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(tmp_path / "server.key")
     async with served(tmp_path, server=TLS) as daemon:

@@ -111,6 +111,10 @@ def test_secrets_are_never_shown(written: Written, key: str) -> None:
         ("dial", "PJSIP/12025550100@carrier-a", "PJSIP/120******00@carrier-a"),
         ("path", "/api/v1/dnc/%2B12025550100", "/api/v1/dnc/%2B120******00"),
         ("reason", f"{NUMBER} was refused", "+120******00 was refused"),
+        ("reason", "no channel for Local/12025550100@out", "no channel for Local/120******00@out"),
+        ("reason", "PJSIP/5550100@a is gone", "PJSIP/555**00@a is gone"),
+        ("reason", "a frame of more than 16777216 bytes", "a frame of more than 16777216 bytes"),
+        ("reason", "since 1772452828.284, 1772452828284876 on 10.0.0.1:46705", None),
         ("contact", {"phone_number": NUMBER}, {"phone_number": "+120******00"}),
         ("contacts", [NUMBER, (NUMBER,)], ["+120******00", ["+120******00"]]),
         ("error", ValueError(NUMBER), "+120******00"),
@@ -121,7 +125,7 @@ def test_secrets_are_never_shown(written: Written, key: str) -> None:
 def test_the_middle_of_a_phone_number_is_masked(written: Written, key: str, value: object, shown: object) -> None:
     written.configure()
     structlog.get_logger().info("something", **{key: value})
-    assert written.one[key] == shown
+    assert written.one[key] == (value if shown is None else shown)
 
 
 def test_numbers_in_tracebacks_and_foreign_records_are_masked(written: Written) -> None:
