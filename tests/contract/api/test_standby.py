@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -13,18 +14,25 @@ from pathlib import Path
 
 import pytest
 
+from dialerd.clock import SystemClock
+from dialerd.config import parse
 from dialerd.dispatch import feed
+from dialerd.process import _Signals, _Turn
 from dialerd.store import listener
+from dialerd.store.lease import Lease
 from dialerd.store.migrate import migrate
-from tests.contract.api.house import DEADLINE, Answer, House, open_house
+from dialerd.telemetry.systemd import ServiceManager
+from tests.contract.api.house import DEADLINE, TOML, Answer, House, open_house
 from tests.contract.api.house_on_postgres import WAITS_FOR, PostgresTemplate, open_standby
 from tests.contract.api.test_events import Told, emit, stream, take
 from tests.contract.api.test_webhooks import made, told
+from tests.support.postgres import free_port
 
 pytestmark = pytest.mark.postgres
 
 ALL_DAY = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
 LISTENER = "datname = current_database() AND application_name = 'dialerd listener'"
+MANY = 30_000
 UNKNOWN = "standby: another daemon dials from this store; ask that one"
 
 
@@ -208,11 +216,12 @@ async def test_nothing_is_written_and_nothing_is_left(template: PostgresTemplate
 
 
 def contents(template: PostgresTemplate, folder: Path) -> dict[str, str]:
-    """Every row of every table, as one digest of each, and where each sequence stands."""
+    """Every row of every table, as one digest of each."""
     tables = template.sql(folder, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'").split()
     assert len(tables) > 15
     digest = "SELECT count(*) || md5(coalesce(string_agg(each::text, '|' ORDER BY each::text), ''))"
-    return {name: template.sql(folder, f'{digest} FROM "{name}" AS each') for name in tables}
+    digests = template.sql(folder, *(f'{digest} FROM "{name}" AS each' for name in tables)).split()
+    return dict(zip(tables, digests, strict=True))
 
 
 def connections(template: PostgresTemplate, folder: Path) -> str:
@@ -323,3 +332,55 @@ async def test_a_store_of_another_version_is_not_read(
         template.sql(tmp_path, "UPDATE alembic_version SET version_num = '0003'")
         assert migrate(url) == "0003"
         assert (await standby.ask("GET", "/campaigns")).status == 200
+
+
+@pytest.mark.slow
+async def test_a_takeover_waits_for_no_download(template: PostgresTemplate, tmp_path: Path) -> None:
+    url, port = template.url(tmp_path, fresh=True), free_port()
+    holder = Lease(url, SystemClock())
+    async with open_house(template, tmp_path, fresh=False) as house:
+        campaign = await house.campaign("+12025550140")
+    await holder.take()
+    # As many as no buffer holds, and like the one that is there.
+    other = "jsonb_populate_record(one, jsonb_build_object('id', n, 'phone_number', '+1303' || n))"
+    template.sql(
+        tmp_path, f"INSERT INTO contact SELECT ({other}).* FROM contact AS one, generate_series(1, {MANY}) AS n"
+    )
+    text = TOML.format(store=url) + f'[server]\nlisten = "127.0.0.1:{port}"\n'
+    config = parse(text, {}, tmp_path / "standby.toml", Path.read_text)
+    turn = _Turn(config, SystemClock(), _Signals(), ServiceManager(SystemClock(), {}), None)
+    async with asyncio.timeout(DEADLINE):
+        entering = asyncio.ensure_future(turn.__aenter__())
+        reader, writer = await connected(port)
+        path = f"/api/v1/campaigns/{campaign}/results.csv"
+        writer.write(f"GET {path} HTTP/1.0\r\nAuthorization: Bearer {template.keys['viewer']}\r\n\r\n".encode())
+        assert (await reader.readline()).endswith(b" 200 OK\r\n")
+        await holder.give_back()
+        lease = await entering
+        assert lease is not None
+        assert lease.doubt() is None
+        # The rest of the file has not been read, and could not have been sent: it is beside the daemon's start.
+        assert {"standby"} == {each.get_name() for each in asyncio.all_tasks() if each.get_name() == "standby"}
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**20)
+        whole = await reader.read()
+        assert whole.count(b"\r\n+1303") == MANY
+        writer.close()
+        await turn.__aexit__()
+    assert connections(template, tmp_path) == "0"
+
+
+async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect as soon as somebody listens, with a buffer that little fits in."""
+    while True:
+        own = socket.socket()
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        own.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(own, ("127.0.0.1", port))
+        except ConnectionRefusedError:
+            own.close()
+            await SystemClock().sleep(0.02)
+            continue
+        return await asyncio.open_connection(sock=own, limit=4096)
