@@ -78,10 +78,9 @@ async def claim(
     for rank in sorted(lists_of, reverse=True):
         if len(found) >= limit:
             break
-        due = await _due(conn, campaign_id, rank, lists_of[rank], at, limit - len(found) + len(without))
-        found += [each for each in due if each.id not in without]
+        found += await _due(conn, campaign_id, rank, lists_of[rank], at, limit - len(found), without)
     upcoming = min((each.next_due for each in ranges if each.next_due is not None), default=None)
-    return found[:limit], None if upcoming is None else from_micros(upcoming)
+    return found, None if upcoming is None else from_micros(upcoming)
 
 
 async def last_due(conn: AsyncConnection, campaign_id: int) -> datetime | None:
@@ -127,16 +126,22 @@ def _within(campaign_id: int, chosen: _Range) -> tuple[sa.ColumnElement[bool], .
 
 
 async def _due(
-    conn: AsyncConnection, campaign_id: int, rank: int, lists: Sequence[int], now: int, most: int
+    conn: AsyncConnection,
+    campaign_id: int,
+    rank: int,
+    lists: Sequence[int],
+    now: int,
+    most: int,
+    without: frozenset[int],
 ) -> list[Contact]:
-    """The longest due of one rank, merged from its lists."""
+    """The longest due of one rank, merged from its lists; those that the caller holds come first mostly, and go."""
     found: list[tuple[int, int, Contact]] = []
     for start in range(0, len(lists), _ARMS):
         some = lists[start : start + _ARMS]
-        values = {"campaign": campaign_id, "at_rank": rank, "now": now, "most": most}
+        values = {"campaign": campaign_id, "at_rank": rank, "now": now, "most": most + len(without)}
         values |= {f"list_{index}": list_id for index, list_id in enumerate(some)}
         rows = (await conn.execute(due_statement(len(some), conn.dialect.name), values)).mappings()
-        found += [(row["due_at"], row["id"], to_contact(row)) for row in rows]
+        found += [(row["due_at"], row["id"], to_contact(row)) for row in rows if row["id"] not in without]
     return [each for _, _, each in sorted(found, key=lambda each: each[:2])[:most]]
 
 
