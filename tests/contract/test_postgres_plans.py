@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import itertools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -62,13 +63,14 @@ _OTHERS = (
 @pytest.fixture(scope="module")
 def large(postgres: Cluster) -> Iterator[str]:
     """A database with a long list and what was dialled of it."""
-    url = postgres.create("plans")
+    name = f"plans_{os.getpid()}"  # the run's workers may share this module's tests
+    url = postgres.create(name)
     migrate(url)
-    postgres.sql(_CONTACTS, _NUMBERS, _CALLS, *_OTHERS, database="plans")
+    postgres.sql(_CONTACTS, _NUMBERS, _CALLS, *_OTHERS, database=name)
     asyncio.run(_counted(url))
-    postgres.sql("VACUUM ANALYZE", database="plans")
+    postgres.sql("VACUUM ANALYZE", database=name)
     yield url
-    postgres.drop("plans")
+    postgres.drop(name)
 
 
 async def _counted(url: str) -> None:
