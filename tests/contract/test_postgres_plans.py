@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import itertools
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from typing import Any
