@@ -97,7 +97,8 @@ async def plans(store: Store, work: Callable[[], Awaitable[object]]) -> list[tup
     """What PostgreSQL did for each statement that some work reads, and what it plans for each that it writes."""
     found = []
     for statement, parameters in await statements(store, work):
-        reads = statement.lstrip().split()[0] in ("SELECT", "WITH") and "FOR UPDATE" not in statement
+        writes = any(word in statement for word in ("INSERT INTO", "UPDATE", "DELETE FROM"))  # in a WITH, too
+        reads = statement.lstrip().split()[0] in ("SELECT", "WITH") and not writes
         async with store.read() if reads else store._write_engine.connect() as conn:
             explain = f"EXPLAIN (FORMAT JSON{', ANALYZE' if reads else ''})"
             # Executed once here, it is planned as the daemon's connections plan it.
