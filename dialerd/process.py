@@ -65,9 +65,17 @@ class _Turn:
     """
 
     def __init__(
-        self, config: Config, clock: Clock, signals: _Signals, manager: ServiceManager, tls: ssl.SSLContext | None
+        self,
+        config: Config,
+        reread: Callable[[], Config],
+        clock: Clock,
+        signals: _Signals,
+        manager: ServiceManager,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        self._config = config
+        self.config = config
+        """The configuration to dial with: it may have been read again while this process stood by."""
+        self._reread = reread
         self._clock = clock
         self._signals = signals
         self._manager = manager
@@ -78,11 +86,11 @@ class _Turn:
 
     async def __aenter__(self) -> Lease | None:
         """Wait for it, or for the signal to stop. Raises StoreError."""
-        url = self._config.store.url
+        url = self.config.store.url
         async with contextlib.AsyncExitStack() as held:
             held.enter_context(alone_with(url))
             self.since = self._clock.mono()
-            _prepare(self._config)
+            _prepare(self.config)
             lease = None
             if url.startswith("postgresql:"):
                 # Imported only here: its driver is of no use to a SQLite file.
@@ -119,8 +127,8 @@ class _Turn:
         """
         from dialerd.api.server import ApiServer
 
-        server_config, enough = self._config.server, asyncio.Event()
-        daemon = Daemon(self._config, self._clock, Metrics(), waits_for=lambda: lease.waits_for)
+        server_config, enough = self.config.server, asyncio.Event()
+        daemon = Daemon(self.config, self._clock, Metrics(), waits_for=lambda: lease.waits_for)
         server = ApiServer(web_app(daemon.api))
 
         async def serve_reading() -> None:
@@ -135,7 +143,12 @@ class _Turn:
 
         serving = asyncio.create_task(serve_reading(), name="standby")
         held.push_async_callback(_finished, serving)
-        work = (_measure_lag(self._clock, daemon.metrics), self._manager.feed(daemon.status))
+        reloads = _Reloads(daemon, self._reread, self._tls, self._clock, self._manager)
+        work = (
+            _measure_lag(self._clock, daemon.metrics),
+            self._manager.feed(daemon.status),
+            reloads.run(self._signals.reload),
+        )
         beside = [asyncio.create_task(each) for each in work]
         try:
             await asyncio.wait((*until, serving), return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +158,7 @@ class _Turn:
             enough.set()
             server.close_door()
             await _ended(*beside)
+            self.config = daemon.config
 
 
 async def _dial(
@@ -213,10 +227,10 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
     signals = _Signals()
     try:
         manager, tls = ServiceManager(clock, os.environ), _tls(config.server)
-        turn = _Turn(config, clock, signals, manager, tls)
+        turn = _Turn(config, reread, clock, signals, manager, tls)
         async with turn as lease:
             if not signals.stop.is_set():
-                await _dial(config, reread, clock, metrics, signals, manager, tls, lease, turn.since)
+                await _dial(turn.config, reread, clock, metrics, signals, manager, tls, lease, turn.since)
     except* (StoreError, OSError) as failures:
         for error in failures.exceptions:
             log.error("not_started", reason=str(error))
@@ -317,6 +331,9 @@ class _Reloads:
             self._manager.reloading()
             try:
                 await self._reload()
+            except asyncio.CancelledError:
+                asked.set()  # a standby's turn has come meanwhile: the daemon that dials takes it up
+                raise
             except ConfigError as error:
                 log.error("config_not_reloaded", problems=[f"{key}: {message}" for key, message in error.problems])
             except ReloadDropped as error:

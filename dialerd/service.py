@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
 import structlog
 
@@ -89,11 +89,10 @@ class Daemon:
         self._config = config
         self._clock = clock
         self._make = make or make_driver
-        self._links = dict(config.pbx)
-        """What each driver was made of, those of PBXs that left the configuration included."""
         dials = waits_for is None
-        reached = config.pbx if dials else {}
-        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in reached.items()}
+        self._links = dict(config.pbx) if dials else {}
+        """What each driver was made of, those of PBXs that left the configuration included."""
+        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in self._links.items()}
         self._tasks: asyncio.TaskGroup | None = None
         self._unwaited: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -288,6 +287,11 @@ class Daemon:
         if left:
             log.warning("calls_left_to_the_pbx", calls=left)
 
+    @property
+    def config(self) -> Config:
+        """The configuration as it binds now."""
+        return self._config
+
     # -- a changed configuration --------------------------------------------------------------------------------
 
     async def reload(self, wanted: Config) -> Changes:
@@ -307,9 +311,12 @@ class Daemon:
         # From here on to the end nothing else runs: nobody sees half of a change.
         change = changes(self._config, wanted, self._links)
         config = change.config
+        if self.standby is not None:
+            self._take_names(config, stored_tenants)
+            self.dispatcher.trunks.take_up()
+            return change
         watched = {name: _dials(self._config, name) for name in self._links}
         new = [name for name in config.pbx if name not in self._links]
-        self._config = config
         for name, pbx in config.pbx.items():
             if name in new:
                 self.drivers[name] = self._make(name, pbx, _dials(config, name), self._clock)
@@ -317,11 +324,7 @@ class Daemon:
             else:
                 self._use(name, pbx)
             self._links[name] = pbx
-        self._trunks.clear()
-        self._trunks.update((trunk.id, trunk) for trunk in config.trunks())
-        self._applications.clear()
-        self._applications.update(config.agents.applications)
-        self._tenants.take_up(config.tenants(), stored_tenants)
+        self._take_names(config, stored_tenants)
         self.dispatcher.take_up(config.pbxs(), self.drivers, config.dispatch.setup_seconds)
         for name in config.pbx:
             if name in new:
@@ -329,6 +332,15 @@ class Daemon:
             elif (dials := _dials(config, name)) != watched[name]:
                 self._background(self.drivers[name].watch(dials))
         return change
+
+    def _take_names(self, config: Config, stored_tenants: Sequence[Tenant]) -> None:
+        """Let what is configured be looked up as it is now."""
+        self._config = config
+        self._trunks.clear()
+        self._trunks.update((trunk.id, trunk) for trunk in config.trunks())
+        self._applications.clear()
+        self._applications.update(config.agents.applications)
+        self._tenants.take_up(config.tenants(), stored_tenants)
 
     def _use(self, name: str, pbx: PbxConfig) -> None:
         """Let a driver connect by changed settings; another machine's are not among what binds now."""

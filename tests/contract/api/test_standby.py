@@ -12,10 +12,11 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from dialerd.clock import SystemClock
-from dialerd.config import parse
+from dialerd.config import Config, ConfigError, parse
 from dialerd.dispatch import feed
 from dialerd.process import _Signals, _Turn
 from dialerd.store import listener
@@ -346,9 +347,7 @@ async def test_a_takeover_waits_for_no_download(template: PostgresTemplate, tmp_
     template.sql(
         tmp_path, f"INSERT INTO contact SELECT ({other}).* FROM contact AS one, generate_series(1, {MANY}) AS n"
     )
-    text = TOML.format(store=url) + f'[server]\nlisten = "127.0.0.1:{port}"\n'
-    config = parse(text, {}, tmp_path / "standby.toml", Path.read_text)
-    turn = _Turn(config, SystemClock(), _Signals(), ServiceManager(SystemClock(), {}), None)
+    turn = a_turn(listening_at(port, url))
     async with asyncio.timeout(DEADLINE):
         entering = asyncio.ensure_future(turn.__aenter__())
         reader, writer = await connected(port)
@@ -369,6 +368,64 @@ async def test_a_takeover_waits_for_no_download(template: PostgresTemplate, tmp_
         writer.close()
         await turn.__aexit__()
     assert connections(template, tmp_path) == "0"
+
+
+def listening_at(port: int, url: str, more: str = "") -> Config:
+    """The house's configuration at a port."""
+    text = TOML.format(store=url) + f'[server]\nlisten = "127.0.0.1:{port}"\n' + more
+    return parse(text, {}, Path("standby.toml"), Path.read_text)
+
+
+def a_turn(config: Config, reread: Callable[[], Config] | None = None, signals: _Signals | None = None) -> _Turn:
+    """What ``dialerd serve`` waits in."""
+    manager = ServiceManager(SystemClock(), {})
+    return _Turn(config, reread or (lambda: config), SystemClock(), signals or _Signals(), manager, None)
+
+
+async def test_a_standby_takes_up_a_changed_configuration(template: PostgresTemplate, tmp_path: Path) -> None:
+    url, port = template.url(tmp_path, fresh=True), free_port()
+    tenant = '[tenant.gone]\nmax_calls_per_second = 1\nmax_concurrent_calls = 1\ntrunks = ["spare", "third"]\n'
+    trunk = '[trunk.third]\npbx = "main"\ndial = "PJSIP/{number}@c"\nmax_calls_per_second = 7\nmax_channels = 9\n'
+    changed: list[Config | ConfigError] = [
+        ConfigError([("tenant.gone", "is wrong")]),
+        listening_at(port, url, tenant + trunk),
+    ]
+
+    def reread() -> Config:
+        found = changed.pop(0)
+        if isinstance(found, ConfigError):
+            raise found
+        return found
+
+    signals = _Signals()
+    turn = a_turn(listening_at(port, url), reread, signals)
+    holder = Lease(url, SystemClock())
+    await holder.take()
+    async with asyncio.timeout(DEADLINE), aiohttp.ClientSession() as session:
+        entering = asyncio.ensure_future(turn.__aenter__())
+        _, writer = await connected(port)
+        writer.close()
+
+        async def trunks() -> tuple[int, list[str]]:
+            headers = {"Authorization": f"Bearer {template.keys['orphan']}"}
+            async with session.get(f"http://127.0.0.1:{port}/api/v1/trunks", headers=headers) as answer:
+                told = await answer.json()
+                return answer.status, [each["id"] for each in told.get("data", ())]
+
+        assert await trunks() == (403, [])
+        signals.reload.set()
+        while len(changed) > 1:
+            await SystemClock().sleep(0.02)
+        assert await trunks() == (403, [])
+        signals.reload.set()
+        while (await trunks())[0] != 200:
+            await SystemClock().sleep(0.02)
+        assert await trunks() == (200, ["spare", "third"])
+        assert not entering.done()
+        await holder.give_back()
+        assert await entering is not None
+        assert [each.id for each in turn.config.tenants()] == ["one", "two", "gone"]
+        await turn.__aexit__()
 
 
 async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
