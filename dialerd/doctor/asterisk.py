@@ -63,6 +63,8 @@ class AsteriskFacts:
     trunks: Mapping[str, TrunkFacts] = field(default_factory=dict)
     places: Mapping[int, bool | None] = field(default_factory=dict)
     """By agent: whether the PBX knows its place; None: cannot be asked."""
+    keeps_results: bool | None = None
+    """Its dialplan has the context that keeps what became of answered calls; None: could not be asked."""
     write_timeout: int | None = None
     """Milliseconds; None: not visible to this user."""
 
@@ -141,6 +143,7 @@ async def _look(
         hears_outcomes=await _hears_outcomes(talk) if "Originate" in actions else None,
         trunks={name: await _trunk(talk, trunk.dial) for name, trunk in trunks.items()},
         places={agent.id: await _knows(talk, agent) for agent in agents},
+        keeps_results=await _exists(talk, "DIALPLAN_EXISTS", wire.RESULT_CONTEXT, "s", "1"),
         write_timeout=await _write_timeout(talk, actions),
     )
 
@@ -181,11 +184,13 @@ async def _trunk(talk: _Talk, dial: str) -> TrunkFacts:
 
 async def _knows(talk: _Talk, agent: Agent) -> bool | None:
     if agent.kind is AgentKind.DIALPLAN:
-        function, parts = "DIALPLAN_EXISTS", [agent.context or "", agent.exten or "", str(agent.priority)]
-    elif agent.kind is AgentKind.QUEUE:
-        function, parts = "QUEUE_EXISTS", [agent.queue or ""]
-    else:
-        return None
+        return await _exists(talk, "DIALPLAN_EXISTS", agent.context or "", agent.exten or "", str(agent.priority))
+    if agent.kind is AgentKind.QUEUE:
+        return await _exists(talk, "QUEUE_EXISTS", agent.queue or "")
+    return None
+
+
+async def _exists(talk: _Talk, function: str, *parts: str) -> bool | None:
     if not all(_PLAIN.fullmatch(part) for part in parts):
         return None
     return {"1": True, "0": False}.get(await talk.value(f"{function}({','.join(parts)})") or "")

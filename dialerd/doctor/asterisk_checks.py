@@ -9,6 +9,7 @@ from dialerd.config import PbxConfig, TrunkConfig
 from dialerd.core.model import Agent, AgentKind
 from dialerd.doctor.asterisk import AsteriskFacts, TrunkFacts
 from dialerd.doctor.findings import Finding, error, note, ok, warning
+from dialerd.pbx import wire
 
 OLDEST = 16
 """The oldest version that dialerd's tests run against."""
@@ -47,6 +48,7 @@ def check(
     yield ok(f"pbx.{name}.login", f"logged in as {pbx.username}")
     yield from _rights(name, pbx, facts)
     yield from _core(name, pbx, facts)
+    yield _results(name, facts.keeps_results)
     for trunk_name, trunk in trunks.items():
         yield _trunk(trunk_name, trunk, facts.trunks.get(trunk_name, TrunkFacts(None)))
     for agent in agents:
@@ -124,6 +126,20 @@ def _core(name: str, pbx: PbxConfig, facts: AsteriskFacts) -> Iterator[Finding]:
             f"its clock and ours are {abs(facts.clock_ahead):.0f} s apart: records of the two do not match",
             "set both by the same time server",
         )
+
+
+def _results(name: str, keeps: bool | None) -> Finding:
+    check = f"pbx.{name}.results"
+    if keeps is None:
+        return note(check, f"whether the dialplan has [{wire.RESULT_CONTEXT}] could not be asked")
+    if not keeps:
+        return warning(
+            check,
+            f"the dialplan has no [{wire.RESULT_CONTEXT}]: an answered call that ends while dialerd is away is told as "
+            "interrupted, and its contact is called again",
+            "extensions.conf #include extensions_dialerd.conf",
+        )
+    return ok(check, "the dialplan keeps what became of answered calls while dialerd is away")
 
 
 def _version(name: str, told: str) -> Finding:

@@ -48,6 +48,7 @@ WELL = AsteriskFacts(
     hears_outcomes=True,
     trunks={"a": TrunkFacts("PJSIP/carrier", "NOT_INUSE", "user")},
     places={7: True, 8: True, 9: None},
+    keeps_results=True,
     write_timeout=5000,
 )
 
@@ -62,7 +63,7 @@ def test_nothing_is_said_against_what_is_well() -> None:
     assert {each.level for each in found.values()} == {Level.OK}
     assert set(found) == {
         *("pbx.main.link", "pbx.main.login", "pbx.main.write", "pbx.main.read", "pbx.main.writetimeout"),
-        *("pbx.main.version", "pbx.main.maxcalls", "trunk.a", "pbx.main.agent"),
+        *("pbx.main.version", "pbx.main.maxcalls", "pbx.main.results", "trunk.a", "pbx.main.agent"),
     }
 
 
@@ -87,6 +88,8 @@ def test_nothing_is_said_against_what_is_well() -> None:
         (replace(WELL, core={"coremaxloadavg": "0.9"}), "maxload", "warning", "asterisk.conf [options] maxload"),
         (replace(WELL, core={"coremaxfilehandles": "599"}), "maxfiles", "warning", "maxfiles = 600"),
         (replace(WELL, clock_ahead=-31.0), "clock", "warning", "the same time server"),
+        (replace(WELL, keeps_results=False), "results", "warning", "#include extensions_dialerd.conf"),
+        (replace(WELL, keeps_results=None), "results", "note", None),
     ],
 )
 def test_each_fault_of_an_asterisk_has_its_mend(facts: AsteriskFacts, check: str, level: str, mend: str | None) -> None:
@@ -161,7 +164,7 @@ async def test_what_is_asked_dials_nobody_and_is_asked_once() -> None:
         "CoreSettings": 1,
         "Ping": 1,
         "Originate": 1,
-        "Getvar": 4,
+        "Getvar": 5,
     }
     assert (probe["Channel"], probe.get("Context")) == ("DialerdDoctor/none", None)
     assert facts.fully_booted
