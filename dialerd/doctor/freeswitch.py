@@ -131,7 +131,8 @@ def check(
             f"or dialerd.toml [pbx.{name}] max_calls_per_second = {rate:g}",
         )
     else:
-        yield ok(f"pbx.{name}.sessions_per_second", f"FreeSWITCH takes {rate or 'any number of'} new sessions a second")
+        shown = f"{rate:g}" if rate is not None else "any number of"
+        yield ok(f"pbx.{name}.sessions_per_second", f"FreeSWITCH takes {shown} new sessions a second")
     for trunk_name, trunk in trunks.items():
         yield _trunk(trunk_name, trunk, facts.trunks.get(trunk_name))
     for agent in agents:

@@ -106,6 +106,13 @@ async def test_with_a_daemon(path: Path, tmp_path: Path, tools: None, keys: Keys
         await Reading(read_page(path), world, shell).read()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", named("freeswitch"), ids=name)
+async def test_on_a_freeswitchs_stand_in(path: Path, tmp_path: Path, tools: None) -> None:
+    async with worlds.freeswitch(tmp_path) as world, Shell(world.folder, world.environ) as shell:
+        await Reading(read_page(path), world, shell).read()
+
+
 @pytest.mark.lab
 @pytest.mark.parametrize("path", named("lab", "asterisk"), ids=name)
 async def test_on_a_real_asterisk(path: Path, tmp_path: Path, tools: None, lab: Lab) -> None:
@@ -118,7 +125,7 @@ async def test_on_a_real_asterisk(path: Path, tmp_path: Path, tools: None, lab: 
 def test_every_page_says_what_it_is_run_in() -> None:
     for path in pages():
         page = read_page(path)
-        assert page.world in ("simulated", "lab", "asterisk") or page.reason, path
+        assert page.world in ("simulated", "lab", "asterisk", "freeswitch") or page.reason, path
 
 
 def test_few_blocks_are_not_run_and_each_has_a_reason() -> None:

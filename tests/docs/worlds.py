@@ -1,24 +1,29 @@
 """What a page of docs/ is run in: where its paths and ports lie in this run, and what is up before its first command.
 
-=============  =====================================================================================================
+============== ====================================================================================================
 ``simulated``  a daemon whose PBX is the simulated one; $KEY is an administrator's, $SYSTEM_KEY a system key
 ``lab``        the lab's Asterisk, as `make lab` has it, and its sounds' folder; no daemon
 ``asterisk``   an Asterisk that nothing of dialerd's was put on yet, and a carrier that takes calls
-=============  =====================================================================================================
+``freeswitch`` the stand-in of a FreeSWITCH that nothing of dialerd's was put on yet
+============== ====================================================================================================
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from xml.etree import ElementTree
 
+from dialerd.clock import SystemClock
 from tests.docs.page import ROOT
+from tests.fakes.esl_peer import esl_peer, reply
 from tests.integration.daemon import Daemon, Stock, make_key
 from tests.lab.lab import Lab
 
@@ -185,6 +190,43 @@ async def asterisk(folder: Path, running: Lab) -> AsyncIterator[World]:
     finally:
         _put_back(etc, kept)
         running.restart_asterisk()
+
+
+@asynccontextmanager
+async def freeswitch(folder: Path) -> AsyncIterator[World]:
+    """A FreeSWITCH played from recordings; its password and gateways are those of the files that a page puts."""
+    world, home = _world(folder), folder / "etc-freeswitch"
+    etc, state = folder / "etc-dialerd", folder / "var-dialerd"
+    for each in (home, etc, state):
+        each.mkdir()
+    port = _free_port()
+
+    def let_in(line: str) -> bytes:
+        settings = ElementTree.parse(home / "autoload_configs/event_socket.conf.xml").getroot().iter("param")
+        (password,) = (each.attrib["value"] for each in settings if each.get("name") == "password")
+        gateways = (each for file in home.glob("sip_profiles/external/*.xml") for each in _elements(file, "gateway"))
+        peer.gateways = {each.attrib["name"]: "UP" for each in gateways}
+        return reply("+OK accepted" if line == f"auth {password}" else "-ERR invalid")
+
+    async with esl_peer(SystemClock()) as peer:
+        peer.answers["auth"] = let_in
+        me = getpass.getuser()
+        world.places |= {
+            "/etc/freeswitch": str(home),
+            "/etc/dialerd": str(etc),
+            "/var/lib/dialerd": str(state),
+            "chown freeswitch:": f"chown {me}:",
+            "chown dialerd:": f"chown {me}:",
+            "port = 8021": f"port = {peer.port}",
+            "127.0.0.1:8021": f"{HOST}:{peer.port}",
+            "127.0.0.1:8088": f"{HOST}:{port}",
+        }
+        world.environ |= {"DIALER_URL": f"http://{HOST}:{port}"}
+        yield world
+
+
+def _elements(file: Path, tag: str) -> Iterator[ElementTree.Element]:
+    return ElementTree.parse(file).getroot().iter(tag)
 
 
 def _on_asterisk(folder: Path, running: Lab) -> World:
