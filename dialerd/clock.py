@@ -314,6 +314,7 @@ class StepClock:
     def __init__(self, seed: int, start: datetime) -> None:
         self._start = start
         self._mono = 0.0
+        self._now = Moment(start, 0.0)
         self._timers: list[tuple[float, int, _StepTimer]] = []
         self._order = itertools.count()
         self._ids = itertools.count(1)
@@ -334,10 +335,13 @@ class StepClock:
         return True
 
     def now(self) -> Moment:
-        return Moment(self.wall(), self._mono)
+        # Asked many times between two jumps.
+        if self._now.mono != self._mono:
+            self._now = Moment(self._start + timedelta(seconds=self._mono), self._mono)
+        return self._now
 
     def wall(self) -> datetime:
-        return self._start + timedelta(seconds=self._mono)
+        return self.now().wall
 
     def mono(self) -> float:
         return self._mono

@@ -64,7 +64,10 @@ class Rate:
     then for as long again.
     """
 
-    __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent", "_unknown_before")
+    __slots__ = ("_guard", "_next", "_per_second", "_planned", "_sent", "_span", "_unknown_before", "_whole", "spacing")
+
+    spacing: float
+    """Seconds between two calls."""
 
     def __init__(self, per_second: float, guard_seconds: float) -> None:
         self._guard = guard_seconds
@@ -82,20 +85,10 @@ class Rate:
         if per_second <= 0:
             raise ValueError("a rate is more than zero")
         self._per_second = per_second
+        self._whole = max(1, math.floor(per_second))
+        self._span = self._whole / per_second + self._guard
+        self.spacing = self._span / self._whole
         self._next = min(self._next, self._planned + self.spacing)
-
-    @property
-    def _whole(self) -> int:
-        return max(1, math.floor(self._per_second))
-
-    @property
-    def _span(self) -> float:
-        return self._whole / self._per_second + self._guard
-
-    @property
-    def spacing(self) -> float:
-        """Seconds between two calls."""
-        return self._span / self._whole
 
     @property
     def next_free(self) -> float:

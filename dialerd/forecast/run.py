@@ -5,19 +5,24 @@ What it leaves out is what takes no time of the calls': the store, the sockets a
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from dialerd.clock import StepClock, Timer
 from dialerd.config import Config
 from dialerd.core.fairness import charge
-from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus, Contact, ContactStatus, Tenant
+from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus, Contact, ContactStatus, Moment, Tenant
 from dialerd.core.outcome import Verdict
 from dialerd.core.permit import number_rules
+from dialerd.core.phone import format_dial
 from dialerd.core.plan import plan
+from dialerd.core.rules import AFTER
 from dialerd.core.settings import CampaignSettings
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
 from dialerd.core.throttle import Key, Level, Shares
@@ -26,11 +31,11 @@ from dialerd.dispatch.ailments import Ailments
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.limits import Configured, LimitBook
 from dialerd.dispatch.put_back import PutBack
-from dialerd.dispatch.sending import live_call, order_of
+from dialerd.dispatch.sending import live_call
 from dialerd.forecast.assumptions import Assumptions
 from dialerd.forecast.tally import Tally
 from dialerd.forecast.waiting import Waiting
-from dialerd.pbx.driver import CallEvent, Ended
+from dialerd.pbx.driver import CallEvent, Ended, Originate, Place
 from dialerd.pbx.simulated_pbx import SimulatedPbx, TrunkWord
 from dialerd.store.records import CallStep
 from dialerd.store.steps import day_of
@@ -38,6 +43,9 @@ from dialerd.telemetry.metrics import Metrics
 
 CAMPAIGN, AGENT = 1, 1
 _TIMER_RESOLUTION = 1e-6
+_ANYWHERE = Place(context="c", exten="s")
+_RARELY = (200_000, 20, 50)
+"""The collector's thresholds: a call leaves no cycle behind, and what else does is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +153,16 @@ class Run:
         self._today = ""
         self._woken = False
         self._alarm: Timer | None = None
+        self._alarm_at = math.inf
         self._why = "nothing could be dialled"
         self._last_end = 0.0
 
     def run(self) -> Came:
         """Dial until all contacts are through, or nothing can happen any more."""
+        with _uncollected():
+            return self._run()
+
+    def _run(self) -> Came:
         longest = self._question.longest.total_seconds()
         self._plan()
         why = None
@@ -199,7 +212,14 @@ class Run:
     def _set_alarm(self, at: float | None) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
+        self._alarm_at = math.inf if at is None else at
         self._alarm = None if at is None else self._clock.call_at(at, self._wake)
+
+    def _wake_when_due(self, now: Moment) -> None:
+        if (due := self._waiting.next_due) is not None:
+            at = now.mono + max(0.0, (due - now.wall).total_seconds()) + AFTER
+            if at < self._alarm_at:
+                self._set_alarm(at)
 
     def _wake(self) -> None:
         self._woken = True
@@ -250,7 +270,7 @@ class Run:
             return
         self._book.sent(planned.keys, now)
         self._calls.sent(live)
-        refused = self._pbxs[live.call.pbx].place(order_of(planned, live))
+        refused = self._pbxs[live.call.pbx].place(_order(planned, live))
         if refused is not None:
             self._calls.refuse(live, refused.verdict, refused.reason)
 
@@ -274,7 +294,11 @@ class Run:
         else:
             self._tally.ended(call.trunk, call.outcome.value, answered=call.answered_at is not None, now=now)
         self._last_end = now.mono
-        self._wake()
+        if self._waiting.at_hand:
+            self._wake()
+        else:
+            # A slot that frees is of use to nobody; and its own contact may be the next to fall due.
+            self._wake_when_due(now)
 
     # -- contacts -----------------------------------------------------------------------------------------------
 
@@ -306,3 +330,29 @@ class Run:
                 self._through[contact.status] -= 1
                 self._left += 1
         self._wake()
+
+
+def _order(planned: PlannedCall, live: LiveCall) -> Originate:
+    """What the simulated PBX needs of an order: its callees hear no variables, and every place takes calls."""
+    return Originate(
+        call_id=live.call.id,
+        dial=format_dial(planned.trunk.dial, live.call.phone_number),
+        caller_id=None,
+        place=_ANYWHERE,
+        setup_seconds=live.setup_seconds,
+        max_call_seconds=planned.campaign.settings.max_call_seconds,
+        hands_over=live.hands_over,
+    )
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keep the collector from a list that stays: looking through it again and again finds nothing to free."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*_RARELY)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()

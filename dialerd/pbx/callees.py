@@ -242,9 +242,12 @@ def number_in(dial: str) -> str:
     return max((found.lstrip("+") for found in _NUMBER.findall(dial)), key=len, default="")
 
 
-def trunk_in(dial: str) -> str:
-    """Write a dial string with ``{number}`` in the number's place: the same for all calls through one trunk."""
-    number = number_in(dial)
+def trunk_in(dial: str, number: str | None = None) -> str:
+    """Write a dial string with ``{number}`` in the number's place: the same for all calls through one trunk.
+
+    ``number``: what is dialled, where it was found already.
+    """
+    number = number_in(dial) if number is None else number
     if not number:
         return dial
     before, _, after = dial.partition(number)

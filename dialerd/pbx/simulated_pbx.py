@@ -81,7 +81,8 @@ class Ledger:
             self.dropped += 1
             oldest = self.entries[0].call_id
             self._reached -= Counter((oldest,))
-        entry = LedgerEntry(call_id, trunk_in(dial), number_in(dial), now)
+        number = number_in(dial)
+        entry = LedgerEntry(call_id, trunk_in(dial, number), number, now)
         self.entries.append(entry)
         self._reached[call_id] += 1
         self._up[entry.trunk] += 1
@@ -274,7 +275,8 @@ class SimulatedPbx:
             return Refused(f"no context {order.place.context}", causes.FAILED_BY_PBX, place_refused=True)
         self._calls += 1
         draw = stream(f"{self._seed}/call/{self._calls}")
-        script = written(order.dial, order.hands_over, self.settings, draw, self._ill.get(trunk_in(order.dial)))
+        ill = self._ill.get(trunk_in(order.dial)) if self._ill else None
+        script = written(order.dial, order.hands_over, self.settings, draw, ill)
         channel = Channel(order, script, self.clock, self._tell, self._gone)
         self._channels[order.call_id] = channel
         wait = drawn(self.settings.trip_seconds, draw)
@@ -384,7 +386,7 @@ class SimulatedPbx:
 
     def _make(self, channel: Channel) -> None:
         order = channel.order
-        if not has_contact(order.dial) or self._trunks.get(trunk_in(order.dial)) is not None:
+        if not has_contact(order.dial) or (self._trunks and self._trunks.get(trunk_in(order.dial)) is not None):
             channel.fail("no contact")
         elif len(self._entries) >= self.settings.max_channels:
             channel.fail("no channel is left")
