@@ -25,8 +25,8 @@ trunks = ["one"]
 """
 
 
-def write(folder: Path) -> Path:
-    """Write it into a folder; returns the file."""
+def write(folder: Path, server: str = "") -> Path:
+    """Write it into a folder, with these lines more in ``[server]``; returns the file."""
     path = folder / "dialerd.toml"
-    path.write_text(SMALL.format(folder=folder))
+    path.write_text(SMALL.format(folder=folder).replace("[server]\n", f"[server]\n{server}\n"))
     return path

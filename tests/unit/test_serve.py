@@ -18,30 +18,12 @@ import aiohttp
 import pytest
 import trustme
 
+from tests.support import configuration
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
-CONFIG = """
-[server]
-listen = "127.0.0.1:0"
-{server}
-[store]
-url = "sqlite:///{folder}/dialerd.db"
-[pbx.sim]
-driver = "simulated"
-max_calls_per_second = 5
-max_channels = 5
-[trunk.one]
-pbx = "sim"
-dial = "PJSIP/{{number}}@one"
-max_calls_per_second = 5
-max_channels = 5
-[tenant.default]
-max_calls_per_second = 5
-max_concurrent_calls = 5
-trunks = ["one"]
-"""
 
 
 class Served:
@@ -95,8 +77,7 @@ async def served(
     before: str = "",
 ) -> AsyncIterator[Served]:
     """Start the daemon with a store of its own; whatever happens, it is gone afterwards."""
-    config = folder / "dialerd.toml"
-    config.write_text(CONFIG.format(folder=folder, server=server))
+    config = configuration.write(folder, server)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-c", f"{before}from dialerd.cli import main; main()", "serve", "--config", str(config)),
