@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from dialerd.api.bodies import NoBody
 from dialerd.api.calls import CallOut
 from dialerd.api.calls import render as render_call
-from dialerd.api.context import Request
+from dialerd.api.context import Api, Request
 from dialerd.api.explain import ExplainOut
 from dialerd.api.explain import render as render_explanation
 from dialerd.api.fields import In, Listing, NoQuery, Out, Search, Window
@@ -20,6 +22,7 @@ from dialerd.api.problems import (
     CONTACT_NOT_PENDING,
     INVALID_CSV,
     INVALID_REQUEST,
+    RATE_LIMITED,
     refuse,
 )
 from dialerd.api.routes import AnyRoute, Route
@@ -45,7 +48,8 @@ class ContactQuery(Window):
     """A part of the number, the names, the company, the e-mail address or the external id.
 
     The beginning of a number with its plus (``+1202``) is looked up, and listed in the order of numbers: fast in any
-    list. Any other text is looked for in each contact.
+    list. Any other text is looked for in each contact, which takes seconds where there are a million; few searches
+    do so at once, and one that does not get its turn is told 429.
     """
 
 
@@ -148,10 +152,10 @@ async def index(request: Request[ContactQuery, None]) -> Listing[ContactOut]:
     """List the contacts of a campaign."""
     campaign_id = request.path_id("campaign_id", CAMPAIGN_NOT_FOUND)
     query = request.query
-    async with request.api.store.read() as conn:
+    chosen = contact_list.Filter(query.status, query.outcome, query.q)
+    async with _turn(request.api, chosen), request.api.store.read() as conn:
         if await campaigns.get(conn, request.tenant.id, campaign_id) is None:
             raise refuse(CAMPAIGN_NOT_FOUND)
-        chosen = contact_list.Filter(query.status, query.outcome, query.q)
         total = await contact_list.total(conn, campaign_id, chosen)
         found = await contact_list.page(
             conn,
@@ -164,6 +168,26 @@ async def index(request: Request[ContactQuery, None]) -> Listing[ContactOut]:
         )
     shown = [render(each) for each in found]
     return Listing[ContactOut].of(shown, query, total, [each.id for each in shown])
+
+
+@contextlib.asynccontextmanager
+async def _turn(api: Api, chosen: contact_list.Filter) -> AsyncIterator[None]:
+    """Let few search through whole lists at once, which takes seconds each: the store's other readers serve the rest.
+
+    Raises Rejected (``rate_limited``) where none ends in time.
+    """
+    if chosen.search is None or chosen.prefix is not None:
+        yield
+        return
+    try:
+        async with asyncio.timeout(api.limits.search_seconds):
+            await api.searches.acquire()
+    except TimeoutError:
+        raise refuse(RATE_LIMITED, "other searches are under way; a number's beginning is found at once") from None
+    try:
+        yield
+    finally:
+        api.searches.release()
 
 
 async def show(request: Request[NoQuery, None]) -> ContactDetail:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from aiohttp import web
@@ -54,6 +56,12 @@ class Limits:
     streams: int = 5000
     """Event streams open at once."""
     failed_logins_per_minute: int = 20
+    search_seconds: float = 10.0
+    """How long a search through a whole list waits for its turn before it is told to come again."""
+
+
+SEARCHES = 2
+"""Searches through whole lists at once. The other half of the store's readers is left to all else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class Api:
     """The dialplan applications that an agent may name, now."""
     standby: Standby | None = None
     """While another daemon dials from the store: it is only read here. None: this one dials."""
+    searches: asyncio.Semaphore = field(default_factory=functools.partial(asyncio.Semaphore, SEARCHES))
 
 
 @dataclass(frozen=True, slots=True)

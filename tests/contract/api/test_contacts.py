@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dialerd.api.context import SEARCHES, Limits
 from dialerd.clock import read_id, show_id
 from dialerd.core.model import CallStatus, ContactStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.store import contacts
 from dialerd.store.records import CallStep
-from tests.contract.api.house import House
+from tests.contract.api.house import House, Template, open_house
 from tests.contract.api.test_campaigns import form
 
 CSV = {"Content-Type": "text/csv"}
@@ -283,3 +286,23 @@ async def test_calls_and_statistics(house: House) -> None:
     rest = (await house.ask("GET", f"/campaigns/{campaign_id}/calls?limit=2&after={page['next']}")).json
     assert [each["id"] for each in rest["data"]] == [live.id]
     assert (await house.ask("GET", f"/campaigns/{campaign_id}/calls?after=nothing")).json["data"] == []
+
+
+async def test_few_search_through_whole_lists_at_once_and_all_else_is_served(
+    template: Template, tmp_path: Path
+) -> None:
+    async with (
+        open_house(template, tmp_path, Limits(search_seconds=0.05)) as house,
+        contextlib.AsyncExitStack() as busy,
+    ):
+        path = f"/campaigns/{await house.campaign('+12025550101')}/contacts"
+        for _ in range(SEARCHES):
+            assert (await house.ask("GET", f"{path}?q=2025")).json["total"] == 1
+            await busy.enter_async_context(house.daemon.api.searches)
+        late = await house.ask("GET", f"{path}?q=2025")
+        assert late.problem() == (429, "rate_limited")
+        assert int(late.headers["Retry-After"]) > 0
+        for question in ("?q=%2B1202", "?status=pending", ""):
+            assert (await house.ask("GET", f"{path}{question}")).json["total"] == 1
+        await busy.aclose()
+        assert (await house.ask("GET", f"{path}?q=2025")).json["total"] == 1
