@@ -12,7 +12,7 @@ from typing import Any
 
 from dialerd.clock import Clock, SystemClock, VirtualClock
 from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
-from dialerd.pbx.driver import Accepted, Dialling, Ended, LinkUp, Originate, PbxDriver, Place
+from dialerd.pbx.driver import Accepted, Dialling, Ended, LinkLost, LinkUp, Originate, PbxDriver, Place
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx, SimulatedSettings
 from tests.fakes.proxy import Proxy
 from tests.lab.lab import DIALERD, Lab
@@ -23,6 +23,8 @@ SETUP_SECONDS = 4.0
 """The order's own limit on waiting for an answer: short, for the sake of real time."""
 SOON = 15.0
 """Deadline in seconds for what should happen at once, on a busy machine."""
+PING_DEADLINE = 5.0
+"""As in production. A link that is given up because this machine stood still takes with it what a call's end told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +168,30 @@ class Rig(ABC):
 
         await self.eventually(f"live() lists {sorted(expected)}", listed)
 
+    async def situation(self) -> str:
+        """What drivers and PBX say now, for whoever has to find out why a scenario failed."""
+        told = []
+        for driver, recorder in zip(self._drivers, self.recorders, strict=True):
+            try:
+                listed: object = await driver.live()
+            except LinkLost as error:
+                listed = f"not listed: {error}"
+            counters = getattr(driver, "counters", {})
+            told.append(f"link {driver.state} ({driver.reason}); {counters}; live: {listed}; told:\n{recorder}")
+        return "\n".join(told)
+
     async def close(self) -> None:
         """Hang up what is still up, and stop every driver."""
         for driver, recorder in zip(self._drivers, self.recorders, strict=True):
-            if driver.state == "up":
-                for call_id in self._numbers:
-                    if await driver.hangup(call_id) and recorder.of(call_id):
-                        await recorder.heard(Ended, call_id, SOON)
-            await driver.stop()
+            try:
+                if driver.state == "up":
+                    for call_id in self._numbers:
+                        if await driver.hangup(call_id) and recorder.of(call_id):
+                            await recorder.heard(Ended, call_id, SOON)
+            except LinkLost:
+                pass  # the scenario took the link along
+            finally:
+                await driver.stop()
 
 
 Scenario = Callable[[Rig], Coroutine[Any, Any, None]]
@@ -268,7 +286,7 @@ class AsteriskRig(Rig):
             secret=DIALERD.secret if admitted else "wrong",
             action_deadline=self.receipt_deadline,
             ping_every=0.5,
-            ping_deadline=2.0,
+            ping_deadline=PING_DEADLINE,
             retry_first=0.1,
             retry_most=0.5,
         )
@@ -329,6 +347,9 @@ async def play(scenario: Scenario, opened: AbstractAsyncContextManager[Rig]) -> 
     async with opened as rig:
         try:
             await scenario(rig)
+        except BaseException as error:
+            error.add_note(await rig.situation())
+            raise
         finally:
             await rig.restore_link()
             await rig.resume_link()
