@@ -40,9 +40,11 @@ class LateBook:
         """When its PBX was asked to hang it up."""
 
     def gave_up(self, call_id: str, driver: WatchedDriver) -> None:
-        """A daemon follows it no more."""
-        self.given_up.setdefault(call_id, self._clock.mono())
-        self.by[call_id] = driver
+        """A daemon follows it no more. One that died before it wrote so down does not count: the next took it up."""
+        again = driver is not self.by.get(call_id) and not self.asked[call_id]
+        if call_id not in self.given_up or again:
+            self.given_up[call_id] = self._clock.mono()
+            self.by[call_id] = driver
 
     def came(self, call_id: str, driver: WatchedDriver) -> None:
         """A daemon is told of a call's channel."""

@@ -58,7 +58,9 @@ class Case:
 
     def late(self, entry: LedgerEntry) -> bool:
         """Whether the channel came after its call was given up: its slot and its contact may have gone to others."""
-        return entry.began >= self.world.late.given_up.get(entry.call_id, math.inf)
+        call = self.books.calls.get(entry.call_id)
+        given_up = self.world.late.given_up.get(entry.call_id, math.inf)
+        return call is not None and call["outcome"] == "interrupted" and entry.began >= given_up
 
     def on_time(self, entry: LedgerEntry) -> bool:
         """Whether the channel came by when an accepted order is taken to have arrived."""
