@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from dialerd.clock import Clock, VirtualClock
+from dialerd.clock import Clock, VirtualClock, stream
 from dialerd.config import Config, PbxConfig, parse
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Agent, AgentKind, Call, CallStatus, Campaign, Contact
@@ -20,12 +21,14 @@ from dialerd.dispatch.requests import NewCampaign, Upload
 from dialerd.pbx.driver import PbxDriver
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx, SimulatedSettings
 from dialerd.service import Daemon
-from dialerd.store import agents, calls, campaigns, contact_list, events
+from dialerd.store import agents, calls, campaigns, contact_list, events, sqlite_link
 from dialerd.store.migrate import migrate
 from dialerd.store.records import Event, EventKind
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.simulation.disk import Disk
 from tests.support.endpoint import Endpoint
+from tests.support.stores import new_store
 
 OPEN_ALL_DAY = {"calling_hours_start": "00:00", "calling_hours_end": "00:00"}
 
@@ -99,7 +102,11 @@ class House:
         )
         """The configuration file, as a daemon reads it at its start."""
         self.config = self.read()
-        migrate(self.config.store.url)
+        if self.url:
+            migrate(self.url)
+        else:
+            new_store(self.folder / "dialerd.db")
+        self._disk = Disk(self.clock, stream("house/disk"))
         self.pbx = SimulatedPbx(self.settings, self.clock)
         self.pbxs = {"main": self.pbx}
         """Every PBX that a daemon had a driver for."""
@@ -145,7 +152,9 @@ class House:
 
     def _daemon(self) -> Daemon:
         self.config = self.read()
-        return Daemon(self.config, self.clock, Metrics(), self._driver, self.endpoint)
+        # In the loop's own thread: trips to another would be a third of what a test takes.
+        with patch.object(sqlite_link, "connector", self._disk.connector):
+            return Daemon(self.config, self.clock, Metrics(), self._driver, self.endpoint)
 
     def _driver(self, name: str, _pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
         if name not in self.pbxs:

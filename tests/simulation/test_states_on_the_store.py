@@ -54,7 +54,6 @@ from dialerd.service import Daemon
 from dialerd.store import campaigns
 from tests.simulation import laws
 from tests.simulation.house import House, Size, numbers
-from tests.simulation.world import _new_store
 from tests.support.effort import examples
 from tests.support.logs import silent_logs
 from tests.support.virtual import START
@@ -132,7 +131,6 @@ class ScriptedHouse(House):
     """A house whose PBX is scripted, and outlives the daemons on it."""
 
     def __post_init__(self) -> None:
-        (self.folder / "dialerd.db").write_bytes(_new_store())
         super().__post_init__()
         self.toml = self.toml.replace("drain_seconds = 600", "drain_seconds = 0")
         self.driver = ScriptedDriver()

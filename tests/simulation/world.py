@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -23,10 +21,10 @@ from dialerd.pbx.driver import Ended
 from dialerd.pbx.simulated import SimulatedPbx, SimulatedSettings
 from dialerd.service import Daemon
 from dialerd.store import sqlite_link
-from dialerd.store.migrate import migrate
 from dialerd.telemetry.metrics import Metrics
 from tests.simulation.disk import Disk
 from tests.simulation.far_end import LateBook, WatchedDriver
+from tests.support.stores import new_store
 
 T = TypeVar("T")
 
@@ -79,7 +77,7 @@ class World:
     """Laws broken that show at once."""
 
     def __post_init__(self) -> None:
-        (self.folder / "dialerd.db").write_bytes(_new_store())
+        new_store(self.folder / "dialerd.db")
         text = self.toml.format(store=self.folder / "dialerd.db")
         self.config: Config = parse(text, {}, self.folder / "x.toml", Path.read_text)
         self.disk = Disk(self.clock, stream(f"{self.seed}/disk"))
@@ -266,12 +264,3 @@ def _at_once(_executor: object, work: Callable[..., Any], *given: Any) -> asynci
 
 async def _wait(event: asyncio.Event) -> None:
     await event.wait()
-
-
-@lru_cache
-def _new_store() -> bytes:
-    """An empty store, made once per process: migrations take longer than many a simulation."""
-    with TemporaryDirectory(prefix="dialerd-simulation-") as folder:
-        path = Path(folder) / "empty.db"
-        migrate(f"sqlite:///{path}")
-        return path.read_bytes()

@@ -14,10 +14,10 @@ from structlog.testing import capture_logs
 from dialerd.clock import SystemClock
 from dialerd.store import checkpoints
 from dialerd.store.db import Store
-from dialerd.store.migrate import migrate
 from dialerd.store.schema import tenant_day
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.support.stores import new_store
 
 DEADLINE = 20.0
 _PAGE_BYTES = 4096 + 24
@@ -28,8 +28,7 @@ _clock = SystemClock(seed=1)
 async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """An open store that looks after its log very often."""
     monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.005)
-    migrate(f"sqlite:///{tmp_path}/dialerd.db")
-    opened = Store(f"sqlite:///{tmp_path}/dialerd.db", _clock, Metrics())
+    opened = Store(new_store(tmp_path / "dialerd.db"), _clock, Metrics())
     await opened.open()
     yield opened
     await opened.close()
@@ -140,8 +139,7 @@ async def test_a_store_is_closed_in_the_midst_of_it_and_has_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.0)
-    url = f"sqlite:///{tmp_path}/dialerd.db"
-    migrate(url)
+    url = new_store(tmp_path / "dialerd.db")
     for life in range(5):
         store = Store(url, _clock, Metrics())
         await store.open()

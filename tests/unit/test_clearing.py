@@ -23,21 +23,19 @@ from dialerd.store.contact_list import Filter
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 from dialerd.store.imports import Import
-from dialerd.store.migrate import migrate
 from dialerd.store.records import EventKind
 from dialerd.store.schema import contact, contact_number
 from dialerd.store.staging import Place
 from dialerd.telemetry.metrics import Metrics
 from tests.support.records import a_row, a_step, add_campaign, add_contacts, due, originate
+from tests.support.stores import new_store
 
 MANY = 1300
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    url = f"sqlite:///{tmp_path / 'dialerd.db'}"
-    migrate(url)
-    opened = Store(url, SystemClock(), Metrics())
+    opened = Store(new_store(tmp_path / "dialerd.db"), SystemClock(), Metrics())
     await opened.open()
     yield opened
     await opened.close()

@@ -12,17 +12,16 @@ from dialerd.core.outcome import Fault, Outcome
 from dialerd.core.settings import CampaignSettings
 from dialerd.store import campaigns, contact_due, contacts, events
 from dialerd.store.db import Store
-from dialerd.store.migrate import migrate
 from dialerd.store.records import CallStep, EventDraft, EventKind, Originating
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.support.stores import new_store
 
 NUMBER = "+12025550100"
 
 
 async def test_a_contact_that_comes_back_to_a_stopped_campaign_is_cancelled(tmp_path: Path, metrics: Metrics) -> None:
-    url, clock = f"sqlite:///{tmp_path}/dialerd.db", SystemClock()
-    migrate(url)
+    url, clock = new_store(tmp_path / "dialerd.db"), SystemClock()
     store = Store(url, clock, metrics)
     await store.open()
     try:

@@ -19,11 +19,11 @@ from dialerd.store import campaigns, contact_due, contact_list, contact_search, 
 from dialerd.store.contact_list import Filter
 from dialerd.store.db import Store
 from dialerd.store.imports import Import
-from dialerd.store.migrate import migrate
 from dialerd.store.schema import contact, to_micros
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 from tests.support.records import a_row, add_campaign, add_contacts
+from tests.support.stores import new_store
 
 STATUSES = (None, ContactStatus.PENDING, ContactStatus.COMPLETED)
 OUTCOMES = (None, Outcome.BUSY)
@@ -36,9 +36,7 @@ _GROWING = ("contact", "contact_number", "call", "event", "callback", "import_re
 
 @pytest.fixture
 async def store(tmp_path: Path) -> Any:
-    url = f"sqlite:///{tmp_path / 'dialerd.db'}"
-    migrate(url)
-    opened = Store(url, SystemClock(), Metrics())
+    opened = Store(new_store(tmp_path / "dialerd.db"), SystemClock(), Metrics())
     await opened.open()
     yield opened
     await opened.close()
@@ -202,8 +200,7 @@ async def test_no_list_costs_more_because_it_is_longer(tmp_path: Path, staging: 
     costs: dict[str, list[int]] = {}
     for size in (400, 4000):
         path = tmp_path / f"{size}.db"
-        migrate(f"sqlite:///{path}")
-        store = Store(f"sqlite:///{path}", SystemClock(), Metrics())
+        store = Store(new_store(path), SystemClock(), Metrics())
         await store.open()
         await fill(store, size, staging)
         for name, work in works(store, size, staging).items():

@@ -18,10 +18,10 @@ from dialerd.clock import SystemClock
 from dialerd.store import batches, do_not_call, last_look, schema, steps
 from dialerd.store.backend import backend_of
 from dialerd.store.db import Store
-from dialerd.store.migrate import migrate
 from dialerd.store.prepared import Done, Work, prepared
 from dialerd.store.schema import campaign_stats, contact_outcome, event, tenant_day
 from dialerd.telemetry.metrics import Metrics
+from tests.support.stores import new_store
 
 T = TypeVar("T")
 AT = datetime(2026, 11, 28, 9, 30, 0, 123456, UTC)
@@ -34,9 +34,7 @@ COUNT = sa.select(sa.func.count()).select_from(tenant_day)
 @pytest.fixture
 async def conn(tmp_path: Path) -> AsyncIterator[AsyncConnection]:
     """The writer's connection of a new store."""
-    url = f"sqlite:///{tmp_path}/dialerd.db"
-    migrate(url)
-    store = Store(url, SystemClock(seed=1), Metrics())
+    store = Store(new_store(tmp_path / "dialerd.db"), SystemClock(seed=1), Metrics())
     await store.open()
     async with store._write_engine.connect() as conn:
         yield conn

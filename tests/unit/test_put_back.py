@@ -14,19 +14,17 @@ from dialerd.core.model import CallStatus, CampaignStatus, Contact, ContactStatu
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.store import calls, campaigns, contacts, events, last_look
 from dialerd.store.db import Store
-from dialerd.store.migrate import migrate
 from dialerd.store.put_back import PutBack, put_back
 from dialerd.store.records import CallStep, EventKind, Originating
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 from tests.support.records import a_row, a_step, add_campaign, add_contacts, due, originate
+from tests.support.stores import new_store
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    url = f"sqlite:///{tmp_path}/dialerd.db"
-    migrate(url)
-    opened = Store(url, SystemClock(seed=1), Metrics())
+    opened = Store(new_store(tmp_path / "dialerd.db"), SystemClock(seed=1), Metrics())
     await opened.open()
     await add_campaign(opened, keep_open=True)
     await add_contacts(opened, a_row(1), a_row(2, priority=3), a_row(3))
