@@ -290,6 +290,7 @@ def test_contacts_that_come_while_dialing_are_dialled(virtual: Virtual, tmp_path
     virtual(main)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_log(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock, folder: Path) -> list[object]:
         house = House(clock, folder)

@@ -39,7 +39,8 @@ async def _laws(house: House, campaign_id: int) -> None:
     laws.never_faster(house.pbx.ledger.sends(), int(house.size.rate))
 
 
-@pytest.mark.parametrize("seed", seeds(6))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
 def test_a_daemon_killed_again_and_again_dials_nobody_twice(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))

@@ -225,7 +225,7 @@ async def test_staged_numbers_are_taken_once_and_not_if_they_are_unwanted(store:
 
 
 class TestPages:
-    @pytest.mark.parametrize("staged", [False, True])
+    @pytest.mark.parametrize("staged", [False, pytest.param(True, marks=pytest.mark.slow)])
     async def test_every_page_of_every_filter_by_both_paginations(self, store: Store, staged: bool) -> None:
         await self.fill(store, staged=staged)
         async with store.read() as conn:

@@ -67,7 +67,7 @@ def is_small(path: str) -> bool:
     return os.path.getsize(path) < SMALL_BYTES
 
 
-@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, LARGE])
+@pytest.mark.parametrize("count", [0, 1, 499, 500, 501, pytest.param(LARGE, marks=pytest.mark.slow)])
 async def test_the_same_rows_as_in_process(tmp_path: Path, count: int) -> None:
     path = spool(tmp_path / "list.csv", csv_rows(count))
     assert is_small(path) == (count != LARGE)

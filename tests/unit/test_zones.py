@@ -88,6 +88,7 @@ def test_answers_as_the_library_for_every_kind_of_number_in_every_country() -> N
     assert {e164: zones_of(e164) for e164, _ in known} == dict(known)
 
 
+@pytest.mark.slow
 def test_answers_as_the_library_around_every_beginning_that_the_table_names() -> None:
     from phonenumbers.tzdata import TIMEZONE_DATA
 
@@ -100,6 +101,7 @@ def test_answers_as_the_library_around_every_beginning_that_the_table_names() ->
     assert given_out > 2000
 
 
+@pytest.mark.slow
 def test_answers_as_the_library_where_a_country_has_several_zones() -> None:
     """Where the kind of a number decides: mobile, toll-free, premium … in every length, by the thousand."""
     codes = sorted(zones._table().country_wide)
