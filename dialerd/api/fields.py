@@ -27,6 +27,8 @@ T = TypeVar("T", bound=BaseModel)
 
 # C0, DEL, C1 and the line separators; none of them has a place in a name, and some end a header on the PBX's wire.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+PLAIN_TEXT = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+"""The same as JSON Schema says it (ECMA 262)."""
 CONTROL_MESSAGE = "must not hold line breaks or other control characters"
 
 

@@ -14,7 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from dialerd import __version__
 from dialerd.api.bodies import JsonBody
 from dialerd.api.examples import REF, example
-from dialerd.api.fields import without_null
+from dialerd.api.fields import PLAIN_TEXT, without_null
 from dialerd.api.problems import (
     COMMON,
     CONTENT_TYPE,
@@ -182,6 +182,8 @@ def _query_parameters(route: AnyRoute, schemas: Json) -> list[Json]:
     found = []
     for name, schema in model.get("properties", {}).items():
         plain = without_null(schema)
+        if plain.get("type") == "string" and not plain.keys() & {"enum", "const", "format", "pattern"}:
+            plain["pattern"] = PLAIN_TEXT
         description = plain.pop("description", None)
         parameter = {"name": name, "in": "query", "required": name in model.get("required", ()), "schema": plain}
         found.append(parameter if description is None else {**parameter, "description": description})

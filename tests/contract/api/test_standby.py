@@ -382,6 +382,7 @@ def a_turn(config: Config, reread: Callable[[], Config] | None = None, signals: 
     return _Turn(config, reread or (lambda: config), SystemClock(), signals or _Signals(), manager, None)
 
 
+@pytest.mark.usefixtures("restored_logs")
 async def test_a_standby_takes_up_a_changed_configuration(template: PostgresTemplate, tmp_path: Path) -> None:
     url, port = template.url(tmp_path, fresh=True), free_port()
     tenant = '[tenant.gone]\nmax_calls_per_second = 1\nmax_concurrent_calls = 1\ntrunks = ["spare", "third"]\n'
