@@ -202,6 +202,8 @@ class Daemon:
         ``ready`` is called when everything runs. Raises StoreError where the store cannot be used.
         """
         await self.store.open()
+        # Whoever comes back for what the daemon before this one told nobody has it from the store.
+        self.feed.skip(self.store.last_event)
         try:
             self._journal.start()
             leftovers = await self._uploads.leftovers()

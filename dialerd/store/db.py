@@ -102,6 +102,11 @@ class Store:
         """The clock that the store tells its times by."""
         return self._clock
 
+    @property
+    def last_event(self) -> int:
+        """The number of the last event that was written, by this process or one before it; of an open store."""
+        return self._next_seq - 1
+
     def objection(self) -> str | None:
         """Why nothing may be sent to a PBX now, because of the store; None: it may."""
         if self.trouble is not None:

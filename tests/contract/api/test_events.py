@@ -308,3 +308,15 @@ async def test_a_stream_from_before_what_is_kept_says_so(house: House) -> None:
     # Whoever missed nothing is told nothing of the kind: from the last one removed on, and of a younger campaign.
     for campaign_id, after in ((old, upto), (young, 0)):
         assert not any("reset" in block for block in await opening(campaign_id, after))
+
+
+async def test_what_a_daemon_wrote_last_and_told_nobody_is_told_by_the_next(template: Template, tmp_path: Path) -> None:
+    async with open_house(template, tmp_path) as first:
+        campaign_id = await first.campaign("+12025550100")
+        await emit(first, campaign_id, 0, 10)
+        async with stream(first, campaign_id, 0) as told:
+            had = (await take(told, 4))[-1].id
+    async with open_house(template, tmp_path, fresh=False) as second, stream(second, campaign_id, had) as told:
+        # Not before: what happens next must not overtake what was missed.
+        await emit(second, campaign_id, 10, 1)
+        assert phones(await take(told, 7)) == [f"+{index}" for index in range(4, 11)]
