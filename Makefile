@@ -73,7 +73,7 @@ fast-tests: $(DEV)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
-	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 -m "not lab and not freeswitch and not deb"
+	@TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 3 --dist worksteal -m "not lab and not freeswitch and not deb"
 	@# Calls are mostly waited for: three labs beside each other take no more than the two cores have.
 	@$(BIN)/pytest -q -n 3 --dist worksteal -m lab
 
