@@ -167,6 +167,8 @@ async def lab(folder: Path, running: Lab) -> AsyncIterator[World]:
     for module in ("app_amd", "res_audiosocket", "app_audiosocket"):
         said = running.cli(f"module load {module}.so")
         assert "Unable" not in said or "already loaded" in said, said
+    # The page before left by a reload, after which Asterisk asks its trunks anew, at a moment of its own.
+    running.await_reachable(("carrier-a",))
     try:
         yield _on_asterisk(folder, running)
     finally:
