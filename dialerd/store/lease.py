@@ -22,7 +22,7 @@ import structlog
 from dialerd.clock import Clock
 from dialerd.store import notices
 from dialerd.store.errors import StoreNotReady
-from dialerd.store.postgres_link import open_connection
+from dialerd.store.postgres_link import LOST, in_words, open_connection
 from dialerd.store.schema import to_micros
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,6 @@ TTL_SECONDS = 5.0
 _MARGIN_SECONDS = 0.5
 _BEAT_SECONDS = 1.0
 _ANSWER_SECONDS = 2.0
-_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _SETTINGS = {
     "application_name": "dialerd lease",
     "tcp_keepalives_idle": "2",
@@ -86,8 +85,8 @@ class Lease:
             except asyncpg.UndefinedTableError:
                 await self._drop()
                 raise StoreNotReady("the store's schema is not of this version: run dialerd migrate") from None
-            except _LOST as error:
-                self._told(f"the store cannot be reached: {_words(error)}")
+            except LOST as error:
+                self._told(f"the store cannot be reached: {in_words(error)}")
                 await self._drop()
             # A holder that dies gives nothing back: the lock is tried every second all the same.
             with contextlib.suppress(TimeoutError):
@@ -103,7 +102,7 @@ class Lease:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._connection is not None and self.epoch and not self.lost.is_set():
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*LOST):
                 await self._connection.execute(_GIVE_BACK, self.epoch, timeout=_ANSWER_SECONDS)
                 await self._connection.execute(_UNLOCK, timeout=_ANSWER_SECONDS)
         await self._drop()
@@ -158,8 +157,8 @@ class Lease:
             was = self.doubt()
             try:
                 await self._beat()
-            except _LOST as error:
-                self._trouble = _words(error)
+            except LOST as error:
+                self._trouble = in_words(error)
                 await self._drop()
             except Exception:
                 log.exception("lease_not_confirmed")
@@ -191,17 +190,13 @@ class Lease:
         connection, self._connection, self._listening = self._connection, None, None
         if connection is not None:
             # Ended by force where it does not end in time.
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*LOST):
                 await connection.close(timeout=_BEAT_SECONDS)
 
     def _told(self, waits_for: str) -> None:
         if waits_for != self.waits_for:
             self.waits_for = waits_for
             log.info("standby", reason=waits_for)
-
-
-def _words(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error.args[0] if error.args else 'no answer in time'}"
 
 
 def _myself() -> str:

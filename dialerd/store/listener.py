@@ -7,11 +7,10 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
 import structlog
 
 from dialerd.clock import Clock
-from dialerd.store.postgres_link import open_connection
+from dialerd.store.postgres_link import LOST, in_words, open_connection
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +20,6 @@ that does not; and a link that is dead without a word (a firewall forgot it) sho
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _ANSWER_SECONDS = 5.0
 _CLOSE_SECONDS = 1.0
-_LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
 _SETTINGS = {
     "application_name": "dialerd listener",
     "tcp_keepalives_idle": "5",
@@ -54,9 +52,8 @@ class Listener:
             begun = self._clock.mono()
             try:
                 await self._listen()
-            except _LOST as error:
-                reason = f"{type(error).__name__}: {error.args[0] if error.args else 'no answer in time'}"
-                log.warning("listening_lost", reason=reason)
+            except LOST as error:
+                log.warning("listening_lost", reason=in_words(error))
             except Exception:
                 log.exception("listening_lost")
             if self._clock.mono() - begun > _LONGEST_PAUSE:
@@ -80,7 +77,7 @@ class Listener:
                         await gone.wait()
                 await connection.execute("SELECT 1")
         finally:
-            with contextlib.suppress(*_LOST):
+            with contextlib.suppress(*LOST):
                 await connection.close(timeout=_CLOSE_SECONDS)
 
     def _take(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:

@@ -22,6 +22,8 @@ POOL_SECONDS = 10.0
 WRITE_SECONDS, READ_SECONDS = 8.0, 30.0
 """The longest that one statement may take. A step of the writer takes milliseconds; a text may be looked for in each of
 a million contacts."""
+LOST = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What asyncpg raises where a connection is lost, or cannot be made."""
 _GRACE_SECONDS = 2.0
 """After that the server has told us that it gave a statement up; where it has not, it cannot be reached."""
 _LOCK_SECONDS = 5.0
@@ -115,6 +117,11 @@ def connector(url: str, *, writing: bool, seconds: float | None = None) -> Calla
         return connection
 
     return connect
+
+
+def in_words(error: BaseException) -> str:
+    """What went wrong on a connection; a deadline has no words of its own."""
+    return f"{type(error).__name__}: {error.args[0] if error.args else 'no answer in time'}"
 
 
 async def open_connection(url: str, settings: Mapping[str, str], *, command_seconds: float) -> Any:
