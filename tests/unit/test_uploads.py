@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,10 +22,10 @@ from dialerd.intake.rows import IntakeOptions
 from dialerd.store import campaigns, contact_due, contact_list, contacts, imports
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
-from dialerd.store.migrate import migrate
 from dialerd.store.schema import contact, contact_import, contact_number, import_reject
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
+from tests.support.stores import new_store
 
 STEP = SMALL // 2
 """Contacts of an upload up to which it is inserted whole."""
@@ -102,18 +101,10 @@ def numbers(count: int, first: int = 0) -> list[str]:
     return [f"+1202{5_000_000 + first + index:07d},n{index}" for index in range(count)]
 
 
-@pytest.fixture(scope="module")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("uploads") / "template.db"
-    migrate(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-async def bench(migrated: Path, tmp_path: Path, metrics: Metrics) -> AsyncIterator[Bench]:
-    shutil.copy(migrated, tmp_path / "dialerd.db")
+async def bench(tmp_path: Path, metrics: Metrics) -> AsyncIterator[Bench]:
     clock = SystemClock()
-    store = Store(f"sqlite:///{tmp_path / 'dialerd.db'}", clock, metrics)
+    store = Store(new_store(tmp_path / "dialerd.db"), clock, metrics)
     await store.open()
     told: list[int] = []
     uploads = Uploads(store, clock, lambda tenant: IntakeOptions(tenant.default_region), metrics, told.append)
