@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dialerd import collector
 from dialerd.clock import SystemClock
 from dialerd.core.model import CampaignStatus, ContactStatus
 from dialerd.core.settings import CampaignSettings
@@ -84,6 +85,8 @@ async def filled(folder: Path, rows: int, kinds: Kinds = MIXED) -> AsyncIterator
         await asyncio.to_thread(fill, path, rows, kinds)
         store = TimedStore(f"sqlite:///{path}", _clock, Metrics())
         await store.open()
+        collector.relax()
+        collector.settle()  # as in the daemon's own process
         try:
             yield store
         finally:

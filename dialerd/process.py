@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import web
 
+from dialerd import collector
 from dialerd.api.context import Api
 from dialerd.clock import Clock, SystemClock
 from dialerd.config import Config, ConfigError, ServerConfig, warnings
@@ -33,9 +33,6 @@ log = structlog.get_logger(__name__)
 _LAG_EVERY = 1.0
 _AT_ONCE = 0.5
 """Seconds within which a lease that is free is taken: only then does a standby begin to serve."""
-_GC_THRESHOLDS = (10_000, 20, 100)
-"""Python's own (700, 10, 10) let the collector walk through all that lives every few seconds: with 10,000 connections
-open it stopped the loop for 0.3 s each time. What the daemon makes is nearly always freed by its reference counts."""
 _MOST_FILES = 65_536
 
 
@@ -187,8 +184,7 @@ async def _dial(
         pbxs = list(config.pbx)
         log.info("ready", listen=config.server.listen, port=server.port, pbxs=pbxs, event_loop=loop)
         manager.ready(daemon.status())
-        gc.collect()
-        gc.freeze()
+        collector.settle()
         reloads = _Reloads(daemon, reread, tls, clock, manager)
         beside.append(asyncio.create_task(reloads.run(signals.reload), name="reloads"))
 
@@ -221,7 +217,7 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
     ``reread`` reads the configuration again, at SIGHUP. Raises ConfigError.
     """
     clock, metrics, status = SystemClock(), Metrics(), 0
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collector.relax()
     _raise_file_limit()
     # First of all: a signal that comes while the store is made must not kill the process.
     signals = _Signals()

@@ -15,6 +15,8 @@ WORK_SECONDS = 0.010
 """What the statements of a step are meant to take. The flush that follows takes its time whatever the step's size."""
 HOLD_SECONDS = 0.020
 """What a step is meant to hold the writer for in all, its events, counters and flush too; promised are 50 ms."""
+REST = 0.5
+"""How long the writer is left to others after a step, where there are others, beside what the step took."""
 LEAST, MOST = 200, 4000
 """Rows of a step."""
 _FIRST = 500
@@ -28,6 +30,7 @@ class Pace:
         self._clock = clock
         self.rows = _FIRST
         """Rows that the next step should write."""
+        self._jobs = store.jobs
 
     async def write(self, operation: Callable[[Tx], Awaitable[T]], rows: int | None = None) -> T:
         """Write a step in a commit of its own; ``rows``: how many it has, if not as many as asked. Raises as write."""
@@ -43,8 +46,16 @@ class Pace:
 
         # Of the weight of a whole group: what waits behind it is not held up by more than this step.
         result = await self._store.write(timed, weight=GROUP_WEIGHT)
-        self._learn(size, worked - begun, self._clock.mono() - begun)
+        held = self._clock.mono() - begun
+        self._learn(size, worked - begun, held)
+        await self._rest(held)
         return result
+
+    async def _rest(self, held: float) -> None:
+        """Leave the writer to others for a while, if anybody wrote beside the last step."""
+        others, self._jobs = self._store.jobs - self._jobs > 1, self._store.jobs
+        if others and held > 0.0:
+            await self._clock.sleep(REST * held)
 
     def _learn(self, size: int, worked: float, held: float) -> None:
         if worked > WORK_SECONDS:

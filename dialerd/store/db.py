@@ -83,6 +83,8 @@ class Store:
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
         self._following: _Job[Any] | None = None
         """A job that has a commit of its own, the next."""
+        self.jobs = 0
+        """What was asked to be written since the start: whoever writes much learns from it whether others write."""
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
         self._closing = False
@@ -209,6 +211,7 @@ class Store:
     async def _put(self, job: _Job[T]) -> T:
         if self._closing or self._task is None:
             raise StoreError("the store is closed")
+        self.jobs += 1
         with self._clock.hold():
             await self._queue.put(job)
             return await job.future

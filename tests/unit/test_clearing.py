@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dialerd.clock import SystemClock
+from dialerd.clock import Clock, SystemClock, VirtualClock
 from dialerd.core.model import CallStatus, CampaignStatus, ContactStatus
 from dialerd.core.outcome import Outcome
 from dialerd.dispatch import pace
@@ -20,7 +20,7 @@ from dialerd.dispatch.clearing import Clearing
 from dialerd.dispatch.pace import LEAST, MOST, Pace
 from dialerd.store import campaigns, contact_due, contact_list, contacts, do_not_call, imports, removal, staging
 from dialerd.store.contact_list import Filter
-from dialerd.store.db import Store
+from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError
 from dialerd.store.imports import Import
 from dialerd.store.records import EventKind
@@ -29,6 +29,7 @@ from dialerd.store.staging import Place
 from dialerd.telemetry.metrics import Metrics
 from tests.support.records import a_row, a_step, add_campaign, add_contacts, due, originate
 from tests.support.stores import new_store
+from tests.support.virtual import run_virtual
 
 MANY = 1300
 
@@ -303,7 +304,7 @@ class TestPages:
 
 
 def test_a_pace_learns(monkeypatch: pytest.MonkeyPatch) -> None:
-    learnt = Pace(None, None)  # type: ignore[arg-type]
+    learnt = Pace(_Writer(SystemClock(), 0), SystemClock())  # type: ignore[arg-type]
     for _ in range(50):
         learnt._learn(learnt.rows, pace.WORK_SECONDS / 4, pace.WORK_SECONDS / 2)
     assert learnt.rows == MOST
@@ -314,3 +315,34 @@ def test_a_pace_learns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert learnt.rows == LEAST
     learnt._learn(LEAST // 4, 0.0, 0.0)
     assert learnt.rows == LEAST, "a step that had little to do says nothing"
+
+
+class _Writer:
+    """A store whose commits take a while, and in which others write beside each of ours."""
+
+    def __init__(self, clock: Clock, others: int) -> None:
+        self._clock = clock
+        self._others = others
+        self.jobs = 0
+
+    async def write(self, operation: Callable[[Any], Awaitable[Any]], *, weight: int) -> Any:
+        assert weight == GROUP_WEIGHT
+        self.jobs += 1 + self._others
+        result = await operation(None)
+        await self._clock.sleep(0.02)
+        return result
+
+
+@pytest.mark.parametrize(("others", "seconds"), [(0, 0.06), (1, 0.06 * (1 + pace.REST))])
+def test_a_pace_leaves_the_writer_to_others_where_there_are_any(others: int, seconds: float) -> None:
+    async def some(_tx: object) -> int:
+        return 5
+
+    async def three_steps(clock: VirtualClock) -> float:
+        begun = clock.mono()
+        measured = Pace(_Writer(clock, others), clock)  # type: ignore[arg-type]
+        for _ in range(3):
+            assert await measured.write(some) == 5
+        return clock.mono() - begun
+
+    assert run_virtual(1, three_steps) == pytest.approx(seconds)
