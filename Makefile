@@ -1,6 +1,9 @@
 # Everything here runs from .venv, which is made as needed from the locked requirements. `make help` lists the targets.
 
-PYTHON ?= python3
+# The system's own Python, where it is new enough and can make a .venv: it is what an installation runs with, and Debian
+# compiles it so that it is a quarter faster than one that was built by hand.
+SYSTEM_PYTHON := $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null)
+PYTHON ?= $(if $(SYSTEM_PYTHON),$(shell $(SYSTEM_PYTHON) -c 'import ensurepip, sys, venv; print(sys.executable)' 2>/dev/null || echo python3),python3)
 CONFIG ?= config/examples/demo.toml
 PBX ?= simulated
 LAB_ASTERISK ?= 22
@@ -23,7 +26,7 @@ SHAREDIR ?= /usr/local/share
 UNITDIR ?= $(LIBDIR)/systemd/system
 SYSUSERSDIR ?= $(LIBDIR)/sysusers.d
 TMPFILESDIR ?= $(LIBDIR)/tmpfiles.d
-RUNNER ?= $(or $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print("/usr/bin/python3")' 2>/dev/null),$(PYTHON))
+RUNNER ?= $(or $(SYSTEM_PYTHON),$(PYTHON))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := dist/dialerd-$(VERSION)-py3-none-any.whl
 PLACES = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BINDIR='$(BINDIR)' SHAREDIR='$(SHAREDIR)' UNITDIR='$(UNITDIR)' \
@@ -38,7 +41,8 @@ export SOURCE_DATE_EPOCH
 # Whoever starts Python a thousand times, as the tests do, should not compile the same sources each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-FAST_TESTS := tests/unit tests/property tests/golden tests/contract/test_*.py tests/simulation tests/docs
+# What takes longest comes first, so that no worker is left alone with it at the end.
+FAST_TESTS := tests/simulation tests/unit tests/property tests/golden tests/contract/test_*.py tests/docs
 
 # The stores of all tests but the lab's lie in memory where they can: they are flushed to disk a thousand times a second.
 FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})

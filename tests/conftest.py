@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 from collections.abc import Generator, Iterator
@@ -12,6 +11,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from dialerd import collector
 from dialerd.telemetry.metrics import Metrics
 from tests.support.effort import examples
 from tests.support.logs import restored_logs
@@ -27,13 +27,14 @@ settings.load_profile("dialerd")
 # Tracebacks as Python writes them: rich ones, with every local, take a fifth of a second each.
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
+collector.relax()
+
 _NOTHING_MAY_BE_SKIPPED = os.environ.get("CI", "").lower() == "true"
 
 
 def pytest_collection_finish() -> None:
     """Thousands of collected tests live to the end: the collector need not walk through them again and again."""
-    gc.collect()
-    gc.freeze()
+    collector.settle()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
