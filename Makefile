@@ -73,7 +73,7 @@ lint: $(DEV)
 	exit $$failed
 
 fast-tests: $(DEV)
-	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 2 -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
+	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 3 --dist worksteal -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
 
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
