@@ -1,9 +1,11 @@
 """FreeSWITCH in the contract suite: its part played by a peer from recordings, or a real one where somebody has it.
 
-A real one is named by ``FREESWITCH_ESL=host:port:password`` (``make test-freeswitch``). It needs a gateway ``trunk``
-whose far end behaves by the last two digits of the number as the lab's does (tests/lab/far_end.py), a gateway ``dead``
-that is pinged and down, a dialplan context ``dialerd`` whose extension ``hold`` keeps an answered call, and a
-mod_callcenter queue ``lab@default`` with an agent who answers. The suite hangs up nothing but its own calls.
+A real one is named by ``FREESWITCH_ESL=host:port:password`` (``make test-freeswitch``). It needs what
+``freeswitch-conf/`` gives, and in its context ``dialerd`` an extension ``hold`` that keeps an answered call (``park``):
+of two contexts of one name FreeSWITCH sees the first alone. Further gateways ``trunk`` and ``carrier-a`` whose far end
+behaves by the last two digits of the number as the lab's does (tests/lab/far_end.py), a gateway ``dead`` that is pinged
+and down, none named ``nocontact``, and a mod_callcenter queue ``lab@default`` with an agent who answers. The suite
+hangs up nothing but its own calls, and leaves none of them behind.
 """
 
 from __future__ import annotations
@@ -117,6 +119,12 @@ class RealRig(FreeSwitchRig):
 
     async def far_end_over(self, call_id: str) -> bool:
         return call_id in self._observer.over
+
+    async def close(self) -> None:
+        """Stop the drivers, and end what they could not: the next scenario has the same FreeSWITCH."""
+        await super().close()
+        for call_id in self._numbers:
+            await self._observer.end(call_id)
 
 
 class PlayedFreeSwitchHarness(Harness):

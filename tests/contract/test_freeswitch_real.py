@@ -63,7 +63,7 @@ def test_every_variable_is_itself(freeswitch_real: Harness) -> None:
 def test_a_loopback_call_is_followed_by_its_own_half(freeswitch_real: Harness) -> None:
     async def scenario(rig: Rig) -> None:
         driver, recorder = await rig.up()
-        through = rig.order("00", dial="loopback/12025550100/dialerd", place=rig.queue, hands_over=True)
+        through = rig.order("00", dial="loopback/12025550100/dialerd-out", place=rig.queue, hands_over=True)
         call_id = await rig.place(driver, recorder, through)
         await recorder.heard(HandedOver, call_id, SOON)
         assert [channel.call_id for channel in await driver.live()] == [call_id]

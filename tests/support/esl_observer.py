@@ -1,4 +1,7 @@
-"""Watches a real FreeSWITCH over an event socket connection of its own: which calls left it, and which are over."""
+"""Watches a real FreeSWITCH over an event socket connection of its own: which calls left it, and which are over.
+
+It also ends what a scenario left behind, for the driver that placed it may have lost its link.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,7 @@ class EslObserver:
         reader, self._writer = await asyncio.open_connection(*self._address)
         self._reading = asyncio.create_task(self._read(reader))
         for command in (f"auth {self._secret}", "event plain CHANNEL_ORIGINATE CHANNEL_HANGUP_COMPLETE"):
-            self._writer.write(f"{command}\n\n".encode())
-            async with asyncio.timeout(_DEADLINE):
-                answer = await self._replies.get()
+            answer = await self._ask(command)
             assert answer.reply.startswith("+OK"), f"the real FreeSWITCH refuses: {answer.reply}"
         return self
 
@@ -58,11 +59,27 @@ class EslObserver:
             async with asyncio.timeout(_LATE_SECONDS), self._heard:
                 await self._heard.wait_for(lambda: call_id in self.made)
 
+    async def end(self, call_id: str) -> None:
+        """Hang a call up where it was made and is not over, and wait until it is. Raises TimeoutError."""
+        if call_id in self.over:
+            return
+        await self.hear_of(call_id)
+        if call_id in self.made and call_id not in self.over:
+            await self._ask(f"api uuid_kill {call_id}")
+            async with asyncio.timeout(_DEADLINE), self._heard:
+                await self._heard.wait_for(lambda: call_id in self.over)
+
+    async def _ask(self, command: str) -> EslFrame:
+        assert self._writer is not None
+        self._writer.write(f"{command}\n\n".encode())
+        async with asyncio.timeout(_DEADLINE):
+            return await self._replies.get()
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         stream = EslStream()
         while data := await reader.read(_READ_BYTES):
             for frame in stream.feed(data):
-                if frame.content_type == "command/reply":
+                if frame.content_type in ("command/reply", "api/response"):
                     self._replies.put_nowait(frame)
                 elif frame.content_type == "text/event-plain":
                     headers = parse_event(frame.body).headers
