@@ -74,20 +74,21 @@ async def _until_q(api: Api, clock: Clock, first: Snapshot, interval: float) -> 
     from rich.live import Live
 
     quitted = asyncio.Event()
-    with Live(View(first), screen=True, auto_refresh=False) as screen:
+    screen = Live(View(first), screen=True, auto_refresh=False)
+
+    def quit_() -> None:
+        quitted.set()
+        drawing.cancel()
+
+    # The terminal before the screen: a key that is typed at the first sight of it is heard.
+    with terminal.watched(on_quit=quit_, on_resize=screen.refresh), screen:
         drawing = asyncio.ensure_future(watch(api, clock, first, interval, screen))
-
-        def quit_() -> None:
-            quitted.set()
-            drawing.cancel()
-
-        with terminal.watched(on_quit=quit_, on_resize=screen.refresh):
-            try:
-                await drawing
-            except asyncio.CancelledError:
-                # Else it was Ctrl-C, which has an exit status of its own.
-                if not quitted.is_set():
-                    raise
+        try:
+            await drawing
+        except asyncio.CancelledError:
+            # Else it was Ctrl-C, which has an exit status of its own.
+            if not quitted.is_set():
+                raise
 
 
 async def watch(api: Api, clock: Clock, snapshot: Snapshot, interval: float, screen: Live) -> None:

@@ -35,6 +35,9 @@ max_channels = 500
 max_calls_per_second = 500
 max_concurrent_calls = 1000
 trunks = ["trunk"]
+[tenant.{tenant}.settings]
+calling_hours_start = "00:00"
+calling_hours_end = "00:00"
 """
 
 
