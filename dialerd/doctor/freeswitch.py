@@ -73,7 +73,7 @@ async def examine(driver: PbxDriver, trunks: Mapping[str, TrunkConfig]) -> FreeS
 
 
 async def ask_places(settings: EslSettings, agents: tuple[Agent, ...], clock: Clock) -> dict[int, str | None]:
-    """Ask for the context or the application of each agent, as the driver does before a call."""
+    """Ask for the context, the queue or the application of each agent, as the driver does before a call."""
     thread, places, found = EslThread("doctor"), Places(clock), dict[int, str | None]()
     thread.start()
     link: EslLink | None = None
@@ -186,8 +186,9 @@ def _place(name: str, agent: Agent, facts: FreeSwitchFacts) -> Finding:
     if (refusal := facts.places[agent.id]) is not None:
         mend = {
             AgentKind.DIALPLAN: f'dialplan/*.xml <context name="{agent.context}">',
-            AgentKind.QUEUE: "modules.conf.xml mod_callcenter",
+            AgentKind.QUEUE: f'modules.conf.xml mod_callcenter, and callcenter.conf.xml <queue name="{agent.queue}">',
             AgentKind.APPLICATION: "the module of that application in modules.conf.xml",
         }[agent.kind]
         return error(check, f"{whose}: {refusal}, so its calls are refused", f"{mend}; or change the agent")
-    return ok(check, f"{whose}: {'the context' if agent.kind is AgentKind.DIALPLAN else 'the application'} is there")
+    there = {AgentKind.DIALPLAN: "context", AgentKind.QUEUE: "queue", AgentKind.APPLICATION: "application"}[agent.kind]
+    return ok(check, f"{whose}: the {there} is there")

@@ -1,12 +1,17 @@
 """Whether FreeSWITCH knows the place an answered call shall go to, asked before anybody is called.
 
-FreeSWITCH looks a place up only after the answer. An unknown one would ring people up and drop them, so a context or
-an application is asked for once, and again after a while. An extension inside a context cannot be asked for: what it
-matches only a call can tell.
+FreeSWITCH looks a place up only after the answer. An unknown one would ring people up and drop them, so a context, an
+application or a queue is asked for once, and again after a while. An extension inside a context cannot be asked for:
+what it matches only a call can tell.
+
+An answered call to a queue that mod_callcenter does not know ends at once, with the cause of a call that went well.
+The module reads a queue's configuration when it starts or when the first caller comes, so a queue is known that is
+loaded, or that the configuration has. Source: ``get_queue`` and ``load_queue`` in mod_callcenter.c.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 from dialerd.clock import Clock
@@ -17,6 +22,7 @@ from dialerd.pbx.esl_stream import EslFrame
 QUEUE_APPLICATION = "callcenter"
 KNOWN_SECONDS = 60.0
 """How long a place that FreeSWITCH knew is not asked about again."""
+_QUEUES = "callcenter.conf"
 _NO_CONTEXT = "can't find anything"
 _NO_APPLICATION = "0 total."
 
@@ -39,16 +45,32 @@ class Places:
             application = place.application or QUEUE_APPLICATION
             what, absent = f"application {application!r}", _NO_APPLICATION
             question = wire.esl_api("show", "application", application)
+        if not self._knows(what):
+            if absent in (await ask(question)).reply:
+                return f"FreeSWITCH knows no {what}"
+            self._note(what)
+        if place.queue is not None and not self._knows(queue := f"queue {place.queue!r}"):
+            if not await _has_queue(place.queue, ask):
+                return f"FreeSWITCH knows no {queue}"
+            self._note(queue)
+        return None
+
+    def _knows(self, what: str) -> bool:
+        return self._known.get(what, 0.0) > self._clock.mono()
+
+    def _note(self, what: str) -> None:
         now = self._clock.mono()
-        if self._known.get(what, now) > now:
-            return None
-        answer = await ask(question)
-        if absent in answer.reply:
-            return f"FreeSWITCH knows no {what}"
         self._known = {known: until for known, until in self._known.items() if until > now}
         self._known[what] = now + KNOWN_SECONDS
-        return None
 
     def forget(self) -> None:
         """Know nothing any more: the link is lost."""
         self._known.clear()
+
+
+async def _has_queue(name: str, ask: Ask) -> bool:
+    loaded = (await ask(wire.esl_api("callcenter_config", "queue", "list"))).reply
+    if any(line.partition("|")[0] == name for line in loaded.splitlines()):
+        return True
+    configured = (await ask(wire.esl_api("xml_locate", "configuration", "configuration", "name", _QUEUES))).reply
+    return re.search(rf'<queue\s(?:[^>]*\s)?name="{re.escape(name)}"', configured) is not None

@@ -28,6 +28,8 @@ Current Stack Size/Max 240K/8192K
 """
 CONTEXTS = frozenset({"dialerd", "dialer"})
 APPLICATIONS = frozenset({"park", "playback", "callcenter"})
+QUEUES = frozenset({"lab@default", "sales@default"})
+"""The queues that mod_callcenter has loaded."""
 
 
 def reply(text: str, *headers: str) -> bytes:
@@ -72,6 +74,9 @@ class EslPeer:
             "api show": self._show,
             "api uuid_exists": lambda line: response("true" if line.split()[2] in self.calls.channels else "false"),
             "api uuid_kill": self._kill,
+            "api callcenter_config": lambda _: response(
+                "name|strategy|moh_sound\n" + "".join(f"{queue}|longest-idle-agent|\n" for queue in QUEUES) + "+OK\n"
+            ),
             "api xml_locate": lambda line: response(
                 f'<context name="{line.split()[5]}"></context>'
                 if line.split()[5] in CONTEXTS

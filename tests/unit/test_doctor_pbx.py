@@ -277,7 +277,8 @@ async def test_a_freeswitch_is_asked_through_the_daemons_own_driver() -> None:
         asked = (
             DESK,
             replace(DESK, id=70, context="dialler"),
-            QUEUE,
+            replace(QUEUE, queue="sales@default"),
+            replace(QUEUE, id=80, queue="sale@default"),
             PLAYER,
             replace(PLAYER, id=90, application="Mooh"),
         )
@@ -292,6 +293,7 @@ async def test_a_freeswitch_is_asked_through_the_daemons_own_driver() -> None:
     assert facts.places == {
         **dict.fromkeys((DESK.id, QUEUE.id)),
         70: "FreeSWITCH knows no dialplan context 'dialler'",
+        80: "FreeSWITCH knows no queue 'sale@default'",
         PLAYER.id: "FreeSWITCH knows no application 'Playback'",
         90: "FreeSWITCH knows no application 'Mooh'",
     }

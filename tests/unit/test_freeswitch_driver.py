@@ -96,6 +96,17 @@ async def test_nobody_is_called_for_a_place_that_freeswitch_does_not_know(
     assert bench.peer.orders() == []
 
 
+async def test_a_queue_is_known_when_it_is_loaded_or_configured(bench: Bench) -> None:
+    await bench.up()
+    order = an_order(place=Place(queue="new@default"), hands_over=True)
+    refused = await bench.driver.originate(order)
+    assert isinstance(refused, Refused)
+    assert refused.place_refused
+    assert bench.peer.orders() == []
+    bench.peer.answers["api xml_locate"] = lambda _: response('<queues>\n<queue name="new@default">\n</queue></queues>')
+    assert await bench.driver.originate(order) == Accepted()
+
+
 async def test_a_place_that_is_known_is_not_asked_about_again_for_a_while(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
