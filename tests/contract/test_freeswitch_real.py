@@ -72,3 +72,21 @@ def test_a_loopback_call_is_followed_by_its_own_half(freeswitch_real: Harness) -
         await rig.wait_listed(driver, set())
 
     freeswitch_real.run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("digits", "outcome"), [("00", "answered"), ("10", "busy"), ("16", "unreachable"), ("18", "unreachable")]
+)
+def test_the_shipped_route_ends_a_call_with_the_cause_of_its_last_attempt(
+    freeswitch_real: Harness, digits: str, outcome: str
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        driver, recorder = await rig.up()
+        through = rig.order(digits, dial=f"loopback/120255501{digits}/dialerd-out")
+        call_id = await rig.place(driver, recorder, through)
+        if outcome == "answered":
+            await recorder.heard(Answered, call_id, SOON)
+            assert await driver.hangup(call_id)
+        assert (await recorder.ended(call_id, SOON)).verdict.outcome == outcome
+
+    freeswitch_real.run(scenario)
