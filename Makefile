@@ -2,8 +2,8 @@
 
 # The system's own Python, where it is new enough and can make a .venv: it is what an installation runs with, and Debian
 # compiles it so that it is a quarter faster than one that was built by hand.
-SYSTEM_PYTHON := $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null)
-PYTHON ?= $(if $(SYSTEM_PYTHON),$(shell $(SYSTEM_PYTHON) -c 'import ensurepip, sys, venv; print(sys.executable)' 2>/dev/null || echo python3),python3)
+SYSTEM_PYTHON = $(shell /usr/bin/python3 -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null)
+PYTHON ?= $(or $(if $(SYSTEM_PYTHON),$(shell $(SYSTEM_PYTHON) -c 'import ensurepip, sys, venv; print(sys.executable)' 2>/dev/null)),python3)
 CONFIG ?= config/examples/demo.toml
 PBX ?= simulated
 LAB_ASTERISK ?= 22
@@ -61,7 +61,7 @@ run: $(RUNTIME) ## run the daemon in the foreground; CONFIG=FILE chooses its con
 demo: $(RUNTIME) ## dial an example list through a simulated PBX; PBX=asterisk uses the lab's real one
 	@PBX=$(PBX) LAB_ASTERISK=$(LAB_ASTERISK) PYTHON=$(BIN)/python sh config/examples/demo.sh
 
-check: $(DEV) ## static checks and all tests that need no PBX, in under a minute
+check: $(DEV) ## static checks and all tests that need no PBX, in about a minute
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target lint fast-tests
 
 lint: $(DEV)
