@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,6 +21,7 @@ from dialerd.core.model import Call, CallStatus, Contact, ContactStatus, HungUpB
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.retry import settle
 from dialerd.core.settings import CampaignSettings
+from dialerd.dispatch.lately import Lately
 from dialerd.pbx.driver import (
     Answered,
     CallEvent,
@@ -142,7 +143,7 @@ class Calls:
         self._on_overdue = on_overdue
         self._live: dict[str, LiveCall] = {}
         self._of_campaign: Counter[int] = Counter()
-        self.given_up: OrderedDict[str, str] = OrderedDict()
+        self.given_up: Lately[str] = Lately(_MOST_GIVEN_UP)
         """The latest calls that were settled without a word of their PBX, and the PBX of each."""
         self.on_stranger: Callable[[str, str], None] = lambda _pbx, _call_id: None
         """Hears of a channel (its PBX, its id) that no call in flight stands for."""
@@ -249,8 +250,6 @@ class Calls:
             live.arrived(missing_since)
             live.arrived = None
         self.given_up[live.call.id] = live.call.pbx
-        if len(self.given_up) > _MOST_GIVEN_UP:
-            self.given_up.popitem(last=False)
         self._ended(live, Ended(live.call.id, Verdict(Outcome.INTERRUPTED, Fault.PBX), hung_up_by=None))
 
     def settle_kept(self, live: LiveCall, kept: Kept) -> None:

@@ -7,7 +7,6 @@ store for one that a process before it did. Whatever else bears an id of our sha
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ import structlog
 from dialerd.clock import Clock
 from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.lately import Lately
 from dialerd.pbx.driver import LinkLost
 from dialerd.store import calls as stored
 from dialerd.store.db import Store
@@ -60,9 +60,9 @@ class LateChannels:
         self._wondered: dict[str, str] = {}
         """Channels that nobody knows yet, and the PBX of each."""
         self._looking = False
-        self._others: OrderedDict[str, None] = OrderedDict()
+        self._others: Lately[None] = Lately(_MOST_REMEMBERED)
         """Ids that the store does not know."""
-        self._asked: OrderedDict[str, float] = OrderedDict()
+        self._asked: Lately[float] = Lately(_MOST_REMEMBERED)
         """Late channels, and when (monotonic) each was last to be hung up."""
 
     def seen(self, pbx: str, call_id: str) -> None:
@@ -78,7 +78,7 @@ class LateChannels:
 
     def _end(self, pbx: str, call_id: str) -> None:
         first = call_id not in self._asked
-        _remember(self._asked, call_id, self._clock.mono())
+        self._asked[call_id] = self._clock.mono()
         self._spawn(self._ask_to_end(pbx, call_id, first=first))
 
     async def _ask_to_end(self, pbx: str, call_id: str, *, first: bool) -> None:
@@ -134,16 +134,9 @@ class LateChannels:
 
     def _judge(self, pbx: str, call_id: str, ended: dict[str, tuple[str, bool]]) -> None:
         if call_id not in ended:
-            _remember(self._others, call_id, None)
+            self._others[call_id] = None
             return
         theirs, over = ended[call_id]
         # One that has not ended by the store is in flight at whoever dials from it, or its end is just being written.
         if over and theirs == pbx and self._calls.get(call_id) is None:
             self._end(pbx, call_id)
-
-
-def _remember(ids: OrderedDict[str, Any], call_id: str, what: object) -> None:
-    ids[call_id] = what
-    ids.move_to_end(call_id)
-    if len(ids) > _MOST_REMEMBERED:
-        ids.popitem(last=False)

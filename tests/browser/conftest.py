@@ -9,11 +9,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import async_playwright
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright, expect
 
 from tests.browser.desk import Desk, Visit
-from tests.contract.api.house import House, Template, make_template, open_house
+from tests.contract.api.house import DEADLINE, House, Template, make_template, open_house
 from tests.lab.packages import require_tools
+
+expect.set_options(timeout=DEADLINE * 1000)  # milliseconds; a browser beside two others on two cores takes its time
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Its tests share a loop, for they share a browser."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -31,28 +41,37 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
     return asyncio.run(make_template(tmp_path_factory.mktemp("browser")))
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def house(template: Template, tmp_path: Path) -> AsyncIterator[House]:
     """A daemon without calls, with its API and pages on a socket of the loopback."""
     async with open_house(template, tmp_path) as opened:
         yield opened
 
 
-@pytest.fixture
-async def visit(chromium: str) -> AsyncIterator[Visit]:
-    """A fresh browser with one page."""
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """One browser for all tests of a run: to start it takes longer than most of them."""
     # Its sandbox needs namespaces of its own, which root in a container does not get; it loads our own pages only.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
+        started = await playwright.chromium.launch(executable_path=chromium, args=arguments)
         try:
-            context = await browser.new_context(timezone_id="UTC", locale="en-GB")
-            yield Visit(await context.new_page())
+            yield started
         finally:
-            await browser.close()
+            await started.close()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(browser: Browser) -> AsyncIterator[Visit]:
+    """One page of somebody whom the browser knows nothing of."""
+    context = await browser.new_context(timezone_id="UTC", locale="en-GB")
+    try:
+        yield Visit(await context.new_page())
+    finally:
+        await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
 async def dialing_house(template: Template, tmp_path: Path) -> AsyncIterator[House]:
     """A daemon whose calls go through a simulated PBX, with callees in a hurry."""
     async with open_house(template, tmp_path, dials=True) as opened:

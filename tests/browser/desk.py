@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -13,6 +13,9 @@ from tests.contract.api.house import House
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 """Pictures of the pages, as the last run saw them."""
+
+READ = "table => [...table.rows].map((row) => [...row.cells].map((each) => each.innerText.trim()))"
+"""The headings of a table, then each row's cells."""
 
 
 class Visit:
@@ -78,12 +81,9 @@ class Desk:
 
     async def rows(self, caption: str) -> list[Mapping[str, str]]:
         """What a table shows: a row's cells by their headings."""
-        table = self.table(caption)
-        await table.wait_for()
-        headings: Sequence[str] = await table.get_by_role("columnheader").all_inner_texts()
-        rows = await table.locator("tbody").get_by_role("row").all()
-        cells = [[each.strip() for each in await row.get_by_role("cell").all_inner_texts()] for row in rows]
-        return [dict(zip(headings, row, strict=True)) for row in cells]
+        # In one go: a table that is drawn anew between two questions would answer with halves of two tables.
+        headings, *rows = await self.table(caption).evaluate(READ)
+        return [dict(zip(headings, row, strict=True)) for row in rows]
 
     async def fact(self, term: str) -> str:
         """The value that stands beside a term."""

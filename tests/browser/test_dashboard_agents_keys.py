@@ -64,6 +64,7 @@ async def test_a_key_is_shown_once_opens_the_door_and_is_deleted(desk: Desk) -> 
     shown = page.get_by_label("The key")
     await expect(shown).to_be_focused()
     key = await shown.input_value()
+    await page.get_by_role("cell", name="wallboard", exact=True).wait_for()
     await desk.picture("keys")
     made = next(each for each in await desk.rows("Keys") if each["Name"] == "wallboard")
     assert made["Role"] == "viewer"
@@ -78,17 +79,15 @@ async def test_a_key_is_shown_once_opens_the_door_and_is_deleted(desk: Desk) -> 
 
 async def test_a_system_key_makes_a_key_for_a_tenant_and_sees_no_agents(desk: Desk) -> None:
     await desk.sign_in("system")
-    assert await desk.page.get_by_role("navigation", name="Pages").get_by_role("link").all_inner_texts() == [
-        "Overview",
-        "Trunks",
-        "Keys",
-    ]
+    links = desk.page.get_by_role("navigation", name="Pages").get_by_role("link")
+    await expect(links).to_have_text(["Overview", "Trunks", "Keys"])
     await desk.open("/keys", "Keys")
     await desk.page.get_by_label("Name").fill("first of two")
     await desk.page.get_by_label("Tenant").fill("two")
     await desk.page.get_by_label("Role").select_option("admin")
     await desk.page.get_by_role("button", name="Make the key").click()
     await desk.page.get_by_label("The key").wait_for()
+    await desk.page.get_by_role("cell", name="first of two", exact=True).wait_for()
     made = next(each for each in await desk.rows("Keys") if each["Name"] == "first of two")
     assert made["Tenant"] == "two"
 

@@ -139,22 +139,23 @@ async def test_a_campaign_is_started_by_keyboard_alone(desk: Desk) -> None:
         raise AssertionError(f"no Tab leads to {name}")
 
     await page.goto(f"{desk.house.base}/")
-    await page.keyboard.type(desk.house.keys["admin"])  # the form takes the focus by itself
+    await expect(page.get_by_label("Key")).to_be_focused()  # the form takes the focus by itself
+    await page.keyboard.type(desk.house.keys["admin"])
     await page.keyboard.press("Enter")
-    await desk.heading("Overview").wait_for()
+    await expect(desk.heading("Overview")).to_be_focused()
     await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Shift+Tab")  # back over "Sign out" into the menu
     for _ in range(6):
         await page.keyboard.press("Shift+Tab")
     await page.keyboard.press("Enter")
-    await desk.heading("Campaigns").wait_for()
+    await expect(desk.heading("Campaigns")).to_be_focused()
     await tab_to("Spring")
     await page.keyboard.press("Enter")
-    await desk.heading("Spring").wait_for()
+    await expect(desk.heading("Spring")).to_be_focused()
     await tab_to("Start Spring")
     await page.keyboard.press("Enter")
-    await page.get_by_role("dialog").wait_for()
-    await page.keyboard.press("Enter")  # on "Start", which has the focus
+    await expect(page.get_by_role("dialog").get_by_role("button", name="Start", exact=True)).to_be_focused()
+    await page.keyboard.press("Enter")
     await expect(page.locator(".campaign-head .state")).to_have_text("active", timeout=DEADLINE * 1000)
     assert (await desk.house.ask("GET", f"/campaigns/{campaign_id}")).json["status"] == "active"
     await expect(page.get_by_role("button", name="Pause Spring")).to_be_focused()

@@ -14,10 +14,11 @@ pytestmark = pytest.mark.slow
 
 
 async def choose(desk: Desk, body: bytes, name: str = "list.csv") -> None:
-    """Choose a file in the form that is open."""
+    """Choose a file in the form that is open, and wait until its columns are shown."""
     await desk.page.get_by_label("Contacts", exact=True).set_input_files(
         {"name": name, "mimeType": "text/csv", "buffer": body}
     )
+    await desk.table("Columns").wait_for()
 
 
 async def new_campaign(desk: Desk) -> None:

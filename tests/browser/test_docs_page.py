@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from tests.browser.desk import Visit
 from tests.contract.api.house import House
@@ -36,7 +37,7 @@ async def test_every_operation_and_model_is_shown(house: House, visit: Visit) ->
         assert await link.inner_text() == shown
         heading = visit.page.locator(f"section#{name} h2")
         assert "".join((await heading.inner_text()).split()) == shown.replace(" ", "")
-    assert await visit.page.locator('section[id^="model-"]').count() == len(api["components"]["schemas"])
+    await expect(visit.page.locator('section[id^="model-"]')).to_have_count(len(api["components"]["schemas"]))
     assert visit.complaints == []
 
 
@@ -71,5 +72,4 @@ async def test_it_says_when_the_document_cannot_be_had(house: House, visit: Visi
     await visit.page.route("**/openapi.json", lambda route: route.fulfill(status=503, body="{}"))
     await visit.page.goto(f"{house.base}/docs")
     alert = visit.page.locator("main p[role=alert]")
-    await alert.wait_for()
-    assert await alert.inner_text() == "The document cannot be shown: the daemon answered 503"
+    await expect(alert).to_have_text("The document cannot be shown: the daemon answered 503")

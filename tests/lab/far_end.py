@@ -102,6 +102,7 @@ def command(scenario_file: Path, port: int, media_port: int, log: Path) -> list[
     """Build the command line of a far end: its messages go to ``log``, its complaints beside it."""
     return [
         *("sipp", "-sf", str(scenario_file), "-i", "127.0.0.1", "-p", str(port), "-mp", str(media_port)),
+        *("-ci", "127.0.0.1"),  # its control port, which would otherwise listen on every address
         *("-nostdin", "-skip_rlimit", "-buff_size", "1048576"),
         *("-trace_msg", "-message_file", str(log), "-message_overwrite", "false"),
         *("-trace_err", "-error_file", str(log.with_suffix(".errors"))),

@@ -18,6 +18,7 @@ from tests.support.effort import STORMS
 SEEDS, CONTACTS = STORMS
 
 
+@pytest.mark.seeds
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_laws_hold_whatever_happens(seed: int) -> None:
     played = play(seed, CONTACTS)

@@ -23,11 +23,14 @@ export class ContactsFile {
   }
 
   async open(file) {
+    const chosen = () => this.input.files[0] === file; // another file may have been chosen while this one was read
     try {
-      this.head = await head(file);
+      const read = await head(file);
+      if (!chosen()) return;
+      this.head = read;
       this.draw();
     } catch (error) {
-      fill(this.preview, element("p", { class: "problem" }, error.message));
+      if (chosen()) fill(this.preview, element("p", { class: "problem" }, error.message));
     }
   }
 
