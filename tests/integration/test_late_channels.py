@@ -22,7 +22,7 @@ RINGS = "13"
 async def given_up(home: House, proxy: Proxy, number: str) -> tuple[str, Json]:
     """Place a call whose order is lost on its way, and give it up; returns its campaign and itself."""
     api, daemon = home.api, home.daemon
-    campaign_id = await api.campaign(await api.agent("hold"), [{"phone_number": number}], trunks=["trunk"], max_retries=0)
+    campaign_id = await api.campaign(await api.agent("hold"), [{"phone_number": number}], trunks=["trunk"])
     async with api.follow(campaign_id) as follower:
         proxy.hold()
         await api.step(campaign_id, "start")
@@ -32,7 +32,7 @@ async def given_up(home: House, proxy: Proxy, number: str) -> tuple[str, Json]:
         proxy.resume()
         await daemon.logged("pbx_down", after=mark)
         proxy.restore()
-        await follower.finished(DEADLINE)
+        await follower.until(lambda: follower.count("retry_scheduled") == 1, DEADLINE, "the call is given up")
     (call,) = await api.calls(campaign_id)
     assert call["outcome"] == "interrupted"
     return campaign_id, call
@@ -50,7 +50,7 @@ async def test_it_is_hung_up_and_noted(lab: Lab, tmp_path: Path, stock: Stock, d
         if daemon == "after that one":
             await home.daemon.kill()
             await home.daemon.start()
-        assert [each.number for each in lab.ledger() if each.number == dialled] == []
+        assert len(lab.ledger().of([dialled])) == 0
         mark = len(home.daemon.log)
         with lab.ami() as ami:
             ami.action(
@@ -58,14 +58,17 @@ async def test_it_is_hung_up_and_noted(lab: Lab, tmp_path: Path, stock: Stock, d
                 {
                     "Channel": DIALS["trunk"].format(number=dialled),
                     "ChannelId": call["id"],
-                    **{"Context": "dialer", "Exten": "hold", "Priority": "1", "Async": "true"},
+                    "Context": "dialer",
+                    "Exten": "hold",
+                    "Priority": "1",
+                    "Async": "true",
                 },
             )
         await home.daemon.logged("late_channel_hung_up", after=mark, call_id=call["id"])
-        seen = lab.ledger_when(lambda ledger: any(each.number == dialled for each in ledger) and ledger.all_over)
-        assert [each.ended_by for each in seen if each.number == dialled] == ["caller"]
+        seen = lab.ledger_when(lambda ledger: any(each.ended_at for each in ledger.of([dialled])))
+        assert [each.ended_by for each in seen.of([dialled])] == ["caller"]
         (told,) = await home.api.calls(campaign_id)
         async with asyncio.timeout(DEADLINE):
             while told["hangup_text"] != NOTE:  # it is asked to hang up first, and noted then
                 (told,) = await home.api.calls(campaign_id)
-        assert {**told, "hangup_text": None} == {**call, "hangup_text": None}
+        assert told == {**call, "hangup_text": NOTE, "hung_up_by": "dialer"}
