@@ -50,6 +50,8 @@ class Deferrals:
         for each in deferrals:
             campaign_id = each.contact.campaign_id
             self._hopper.done(campaign_id, each.contact.id)
-            if (due := again or each.until) is not None:
-                self._hopper.note_due(campaign_id, due)
+            if again is not None:
+                self._hopper.fetch_again(campaign_id, again)
+            elif each.until is not None:
+                self._hopper.note_due(campaign_id, each.until, contacts.rank_of(each.contact))
         self._wake()

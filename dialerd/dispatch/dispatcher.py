@@ -34,6 +34,7 @@ from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.trunks import Trunks
 from dialerd.pbx.driver import LinkDown, LinkUp, PbxDriver, PbxEvent, TrunkState
+from dialerd.store.contacts import rank_of
 from dialerd.store.db import Store
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
@@ -444,7 +445,7 @@ class Dispatcher:
         self._recoveries.discard(steps)
         for each in steps:
             if each.contact is not None and each.contact.next_attempt_at is not None:
-                self.hopper.note_due(each.contact.campaign_id, each.contact.next_attempt_at)
+                self.hopper.note_due(each.contact.campaign_id, each.contact.next_attempt_at, rank_of(each.contact))
                 self.wake()
 
     def _hang_up(self, live: LiveCall) -> None:

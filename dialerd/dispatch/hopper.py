@@ -1,18 +1,23 @@
-"""The hopper: due contacts fetched ahead of need, so that a freed slot never waits for the store."""
+"""The hopper: due contacts fetched ahead of need, so that a freed slot never waits for the store.
+
+A batch is fetched when less than half of one is left. Whoever falls due meanwhile comes behind those of the same rank
+who are at hand, and is fetched in turn; only a higher rank (a promised callback, a higher priority) may not wait, and
+is fetched alone. So a retry that falls due costs no look at all that is at hand.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
 
 from dialerd.clock import Clock
 from dialerd.core.model import Contact
-from dialerd.store import contact_due, last_look
+from dialerd.store import contact_due, contacts, last_look
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
 
@@ -22,6 +27,8 @@ LEAST, MOST = 20, 500
 _UNCOMMITTED = 2 * MOST
 """Contacts of a campaign taken and not yet committed, from which on no more are fetched: the writer has to follow."""
 _RETRY_SECONDS = 1.0
+_EVER = datetime.min.replace(tzinfo=UTC)
+"""Since when whoever waits for no time is due."""
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
@@ -37,11 +44,18 @@ class _Bin:
     placing: set[int] = field(default_factory=set)
     """Taken by the dispatcher and not yet committed: still pending in the store, and not to be fetched again."""
     next_due: datetime | None = None
+    """When the next one falls due who may come before somebody at hand, or for whom nobody is."""
     exhausted: bool = False
     """The store has no more due contacts, as far as is known."""
+    floor: int | None = None
+    """The lowest rank at hand while the store has more: of those who fall due only a higher one may not wait."""
+    seen: datetime | None = None
+    """Whoever fell due by then, and ranks above the floor, is at hand or was taken; None: that is not known."""
     loading: bool = False
     stale: bool = False
     """Something changed while a fetch was under way: what it brings may miss it."""
+    noted: datetime | None = None
+    """When the first of those falls due who were noted while a fetch was under way."""
 
 
 class Hopper:
@@ -100,12 +114,23 @@ class Hopper:
         if held is not None:
             held.placing.discard(contact_id)
 
-    def note_due(self, campaign_id: int, at: datetime) -> None:
-        """A contact will fall due at a moment."""
+    def note_due(self, campaign_id: int, at: datetime, rank: int) -> None:
+        """A contact of a rank falls due at a moment, by the store too."""
+        held = self._bins.get(campaign_id)
+        if held is None:
+            return
+        if held.loading:
+            held.noted = _earlier(held.noted, at)
+        elif held.floor is None or rank > held.floor:
+            _expect(held, at)
+
+    def fetch_again(self, campaign_id: int, at: datetime) -> None:
+        """Fetch anew at a moment, whatever is known."""
         held = self._bins.get(campaign_id)
         if held is not None:
-            held.next_due = at if held.next_due is None else min(held.next_due, at)
+            held.seen = None
             held.stale = held.loading
+            held.next_due = _earlier(held.next_due, at)
 
     def stir(self, campaign_id: int) -> None:
         """Contacts were added, cancelled or given another time: fetch anew."""
@@ -113,6 +138,7 @@ class Hopper:
         if held is not None:
             held.queue.clear()
             held.exhausted = False
+            held.floor = held.seen = None
             held.stale = held.loading
             self.fill(campaign_id)
 
@@ -121,19 +147,23 @@ class Hopper:
         held = self._bins.get(campaign_id)
         if held is None or held.loading or len(held.placing) >= _UNCOMMITTED:
             return
-        # Whoever falls due may come before all that is at hand: a promised callback, a higher priority.
         due = held.next_due is not None and held.next_due <= self._clock.wall()
         if not due and (held.exhausted or len(held.queue) >= held.batch):
             return
+        enough = held.exhausted or len(held.queue) >= held.batch // 2
         held.loading = True
-        self._spawn(self._load(campaign_id, held))
+        self._spawn(self._load(campaign_id, held, held.seen if due and enough else None))
 
-    async def _load(self, campaign_id: int, held: _Bin) -> None:
+    async def _load(self, campaign_id: int, held: _Bin, since: datetime | None) -> None:
+        """Fetch a batch, or only those who fell due ``since`` a moment and may not wait for the next batch."""
         try:
             now = self._clock.wall()
             without = frozenset(held.placing) | {contact.id for contact in held.queue}
+            above = None if since is None else held.floor
             async with self._store.read() as conn:
-                found, upcoming = await contact_due.claim(conn, campaign_id, now, held.batch, without)
+                found, upcoming = await contact_due.fetch(
+                    conn, campaign_id, now, held.batch, without, since=since, above=above
+                )
                 if held.looks_back is not None and found:
                     numbers = {contact.phone_number for contact in found}
                     dialled = await last_look.dialled(conn, held.tenant, numbers, now - held.looks_back)
@@ -149,26 +179,52 @@ class Hopper:
         held.loading = False
         if self._bins.get(campaign_id) is not held:
             return
-        if held.stale:
-            held.stale = False
-            held.exhausted = False
-        else:
-            held.exhausted = len(found) < held.batch
-            held.next_due = upcoming
         # Whoever was taken meanwhile is not put back.
         held.queue.extend(contact for contact in found if contact.id not in held.placing)
         held.queue = deque(sorted(held.queue, key=_turn))
-        while len(held.queue) > 2 * held.batch:
-            held.queue.pop()
-            held.exhausted = False
+        if since is None:
+            held.exhausted = len(found) < held.batch
+        elif len(found) == held.batch:
+            # So many at once: who is behind them may still come before others at hand.
+            held.exhausted, held.stale = False, True
+        _settle(held, now, upcoming)
         self._wake()
 
     def _reload(self, campaign_id: int, held: _Bin) -> None:
         held.loading = False
+        if held.noted is not None:
+            noted, held.noted = held.noted, None
+            _expect(held, noted)
         if self._bins.get(campaign_id) is held:
             self.fill(campaign_id)
 
 
-def _turn(contact: Contact) -> tuple[bool, int]:
-    """The order of dialing, as the store has it: promised callbacks, then by priority; equals stay as they came."""
-    return not contact.callback, -contact.priority
+def _settle(held: _Bin, now: datetime, upcoming: Mapping[int, datetime]) -> None:
+    """Take stock after a fetch as of ``now``: what is known of the store, and when to look at it again."""
+    while len(held.queue) > 2 * held.batch:
+        held.queue.pop()
+        held.exhausted = False
+    held.floor = None if held.exhausted or not held.queue else contacts.rank_of(held.queue[-1])
+    held.seen = now
+    held.next_due = min((at for rank, at in upcoming.items() if held.floor is None or rank > held.floor), default=None)
+    if held.noted is not None:
+        noted, held.noted = held.noted, None
+        _expect(held, noted)
+    if held.stale:
+        held.stale = held.exhausted = False
+        held.seen, held.next_due = None, now
+
+
+def _expect(held: _Bin, at: datetime) -> None:
+    held.next_due = _earlier(held.next_due, at)
+    if held.seen is not None and at <= held.seen:
+        held.seen = None  # it was not there when it would have been seen
+
+
+def _earlier(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else min(one, other)
+
+
+def _turn(contact: Contact) -> tuple[int, datetime, int]:
+    """The order of dialing, as the store has it: promised callbacks, then by priority; of equals the longest due."""
+    return -contacts.rank_of(contact), contact.next_attempt_at or _EVER, contact.id

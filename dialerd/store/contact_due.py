@@ -18,6 +18,8 @@ from dialerd.store.schema import contact, from_micros, to_micros
 
 _QUICKLY = 20_000
 """Contacts counted in some milliseconds."""
+_EVER = -1
+"""Before any time of a contact."""
 _ARMS = 100
 """Lists that one statement merges; SQLite takes at most 500."""
 
@@ -68,19 +70,38 @@ async def claim(
     Nothing is marked: whoever commits a call claims its contact in the same transaction. ``without`` names contacts
     that the caller already holds. The moment is None where nothing is pending beyond what was returned.
     """
-    at = to_micros(now)
-    ranges = await _ranges(conn, campaign_id, at)
+    found, upcoming = await fetch(conn, campaign_id, now, limit, without)
+    return found, min(upcoming.values(), default=None)
+
+
+async def fetch(
+    conn: AsyncConnection,
+    campaign_id: int,
+    now: datetime,
+    limit: int,
+    without: frozenset[int],
+    *,
+    since: datetime | None = None,
+    above: int | None = None,
+) -> tuple[list[Contact], dict[int, datetime]]:
+    """The next due contacts as :func:`claim` has them; and when the next one of each rank falls due.
+
+    ``since``: only those who fell due after that moment. ``above``: only those of a higher rank.
+    """
+    at, after = to_micros(now), _EVER if since is None else to_micros(since)
     lists_of: defaultdict[int, list[int]] = defaultdict(list)
-    for each in ranges:
-        if each.first_due <= at:
+    upcoming: dict[int, int] = {}
+    for each in await _ranges(conn, campaign_id, at):
+        if each.first_due <= at and (above is None or each.rank > above):
             lists_of[each.rank].append(each.list_id)
+        if each.next_due is not None:
+            upcoming[each.rank] = min(each.next_due, upcoming.get(each.rank, each.next_due))
     found: list[Contact] = []
     for rank in sorted(lists_of, reverse=True):
         if len(found) >= limit:
             break
-        found += await _due(conn, campaign_id, rank, lists_of[rank], at, limit - len(found), without)
-    upcoming = min((each.next_due for each in ranges if each.next_due is not None), default=None)
-    return found, None if upcoming is None else from_micros(upcoming)
+        found += await _due(conn, campaign_id, rank, lists_of[rank], (after, at), limit - len(found), without)
+    return found, {rank: from_micros(moment) for rank, moment in upcoming.items()}
 
 
 async def last_due(conn: AsyncConnection, campaign_id: int) -> datetime | None:
@@ -130,15 +151,16 @@ async def _due(
     campaign_id: int,
     rank: int,
     lists: Sequence[int],
-    now: int,
+    fallen_due: tuple[int, int],
     most: int,
     without: frozenset[int],
 ) -> list[Contact]:
     """The longest due of one rank, merged from its lists; those that the caller holds come first mostly, and go."""
+    after, now = fallen_due
     found: list[tuple[int, int, Contact]] = []
     for start in range(0, len(lists), _ARMS):
         some = lists[start : start + _ARMS]
-        values = {"campaign": campaign_id, "at_rank": rank, "now": now, "most": most + len(without)}
+        values = {"campaign": campaign_id, "at_rank": rank, "after": after, "now": now, "most": most + len(without)}
         values |= {f"list_{index}": list_id for index, list_id in enumerate(some)}
         rows = (await conn.execute(due_statement(len(some), conn.dialect.name), values)).mappings()
         found += [(row["due_at"], row["id"], to_contact(row)) for row in rows if row["id"] not in without]
@@ -154,6 +176,7 @@ def due_statement(lists: int, dialect: str) -> sa.Select[tuple[object, ...]]:
             contact.c.list_id == sa.bindparam(f"list_{index}"),
             contact.c.rank == sa.bindparam("at_rank"),
             contact.c.status == sa.literal_column("'pending'"),
+            contact.c.due_at > sa.bindparam("after"),
             contact.c.due_at <= sa.bindparam("now"),
         )
         for index in range(lists)

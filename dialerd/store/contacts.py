@@ -195,6 +195,11 @@ async def _cancel(tx: Tx, chosen: sa.Update, reason: str) -> int:
     return len(cancelled)
 
 
+def rank_of(each: Contact) -> int:
+    """The rank in which a pending contact waits: by its priority, or before all others."""
+    return CALLBACK_RANK if each.callback else each.priority
+
+
 def to_contact(row: Mapping[Any, Any]) -> Contact:
     """A contact as its row has it."""
     status = ContactStatus(row["status"])

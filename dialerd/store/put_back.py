@@ -15,8 +15,9 @@ from dialerd.core.machine import step
 from dialerd.core.model import Call, Contact, ContactStatus
 from dialerd.core.outcome import Fault
 from dialerd.store import callbacks
+from dialerd.store.contacts import rank_of
 from dialerd.store.records import EventDraft, EventKind
-from dialerd.store.schema import CALLBACK_RANK, call, campaign, contact, to_micros
+from dialerd.store.schema import call, campaign, contact, to_micros
 from dialerd.store.tx import Tx
 
 
@@ -54,7 +55,7 @@ async def put_back(tx: Tx, failures: Sequence[PutBack]) -> int:
                 outcomes=dict(each.before.outcomes),
                 due_at=to_micros(now),
                 deferred=False,
-                rank=CALLBACK_RANK if each.before.callback else each.before.priority,
+                rank=rank_of(each.before),
                 updated_at=now,
             )
         )

@@ -152,6 +152,7 @@ async def test_claims(store: Store) -> None:
             found, upcoming = await contact_due.claim(conn, 1, now, LIMIT, frozenset())
             assert len(found) == LIMIT
             assert upcoming is not None
+            await contact_due.fetch(conn, 1, now, LIMIT, frozenset(), since=now, above=-1)
             await contact_due.last_due(conn, 1)
 
     found = await plans(store, claim)

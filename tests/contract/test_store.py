@@ -391,6 +391,33 @@ class TestClaim:
         assert [contact.id for contact in found] == [1]
         assert upcoming == now + timedelta(hours=1)
 
+    async def test_those_who_fell_due_since_a_moment_are_fetched_alone(self, store: Store) -> None:
+        await add_campaign(store)
+        await add_contacts(store, *(a_row(each, priority=each // 10) for each in (1, 2, 3, 11, 12, 13, 21)))
+        now = store.clock.wall()
+        minute = timedelta(minutes=1)
+        later = [
+            (2, now - minute, "x"),
+            (3, now, "x"),
+            (12, now - minute, "x"),
+            (13, now, "x"),
+            (21, now + minute, "x"),
+        ]
+        await store.write(lambda tx: contacts.put_off(tx, later))
+
+        async def fetched(since: timedelta, above: int | None, without: frozenset[int] = frozenset()) -> list[int]:
+            async with store.read() as conn:
+                found, upcoming = await contact_due.fetch(conn, 1, now, 10, without, since=now - since, above=above)
+            assert upcoming == {2: now + minute}
+            return [contact.id for contact in found]
+
+        assert await fetched(2 * minute, None) == [12, 13, 2, 3]
+        assert await fetched(minute, None) == [13, 3]
+        assert await fetched(minute, 0) == [13]
+        assert await fetched(2 * minute, 0, frozenset({12})) == [13]
+        assert await fetched(minute, 1) == []
+        assert await fetched(timedelta(0), None) == []
+
     async def test_a_staged_upload_is_seen_once_it_is_published(self, store: Store) -> None:
         await add_campaign(store)
         await add_contacts(store, a_row(1))

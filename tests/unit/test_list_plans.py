@@ -160,6 +160,8 @@ async def test_claims(store: Store, lists: int) -> None:
         async with store.read() as conn:
             due, _ = await contact_due.claim(conn, 1, now, 100, frozenset())
             assert len(due) == 2 + 2 * lists
+            newly, _ = await contact_due.fetch(conn, 1, now, 100, frozenset(), since=now, above=-1)
+            assert newly == []
             await contact_due.last_due(conn, 1)
             await contact_due.count_waiting(conn, 1, now, 2)
 
