@@ -104,7 +104,7 @@ lab-down: $(RUNTIME) ## stop it
 	@$(BIN)/python -m tests.lab down
 
 audit: $(DEV) ## ask the advisory database for known weaknesses of the locked packages
-	@$(BIN)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	@$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 bench: $(DEV) ## measure against bare baselines and write bench/RESULTS.md; BENCH="--only NAME" one, BENCH=--missing the rest
 	@failed=0; \
