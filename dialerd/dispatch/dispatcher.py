@@ -33,7 +33,7 @@ from dialerd.dispatch.roster import Roster
 from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.trunks import Trunks
-from dialerd.pbx.driver import LinkDown, LinkUp, PbxDriver, PbxEvent, TrunkState
+from dialerd.pbx.driver import Ceilings, Dialling, LinkDown, LinkUp, PbxDriver, PbxEvent, TrunkState
 from dialerd.store.contacts import rank_of
 from dialerd.store.db import Store
 from dialerd.store.records import CallStep
@@ -171,6 +171,9 @@ class Dispatcher:
                 self._metrics.pbx_link_up.labels(pbx).set(1)
                 self._metrics.pbx_connects.labels(pbx).inc()
                 self._recoveries.link_up(pbx)
+            case Ceilings(max_channels, max_calls_per_second, closed):
+                self._limits.pbx_own(pbx, max_channels, max_calls_per_second)
+                self._recoveries.told(pbx, closed)
             case LinkDown(reason, refused):
                 log.warning("pbx_down", pbx=pbx, reason=reason, refused=refused)
                 self._metrics.pbx_link_up.labels(pbx).set(0)
@@ -179,6 +182,8 @@ class Dispatcher:
             case TrunkState():
                 self.trunks.hear(pbx, event)
             case _:
+                if isinstance(event, Dialling):
+                    self._recoveries.taken(pbx)
                 self._metrics.pbx_events.labels(pbx, type(event).__name__.lower()).inc()
                 self.calls.hear(pbx, event)
                 return
@@ -438,6 +443,7 @@ class Dispatcher:
             pace.note(self._clock.mono())
         if live.place_refused is not None:
             self._place_refused(live, live.place_refused)
+        self._recoveries.ended(live.call)
         self._freed()
 
     def _steps_written(self, steps: Sequence[CallStep]) -> None:

@@ -10,6 +10,8 @@ from functools import partial
 import structlog
 
 from dialerd.clock import Clock
+from dialerd.core.model import Call, CallStatus
+from dialerd.core.outcome import Fault, Outcome
 from dialerd.core.snapshot import Gate
 from dialerd.core.throttle import Key, Level
 from dialerd.dispatch.calls import Calls, LiveCall
@@ -145,6 +147,22 @@ class Recoveries:
         """A PBX refuses every call at present."""
         if pbx in self._all:
             self._all[pbx].closed(reason)
+
+    def told(self, pbx: str, closed: str | None) -> None:
+        """A PBX's own word that it takes no calls, and why; None: it takes them again."""
+        if pbx in self._all:
+            self._all[pbx].told(closed)
+
+    def ended(self, call: Call) -> None:
+        """A call has ended. One that never left because its PBX made no channel for it found no room there."""
+        no_room = (CallStatus.NOT_SENT, Outcome.CONGESTION, Fault.PBX)
+        if (call.status, call.outcome, call.fault) == no_room and call.pbx in self._all:
+            self._all[call.pbx].full(call.hangup_text or "no cause given")
+
+    def taken(self, pbx: str) -> None:
+        """A PBX has made a channel for a call."""
+        if pbx in self._all:
+            self._all[pbx].taken()
 
     def in_doubt(self, pbx: str) -> bool:
         """An order to a PBX was not answered; False: it cannot be under way any more."""

@@ -32,6 +32,8 @@ LATE_SECONDS = 300.0
 """How long listings go on each minute after a call was given up, should its channel come late and unheard."""
 CLOSED_SECONDS = 5.0
 """How long a PBX that takes no calls is left alone before one is tried again."""
+FULL_FIRST, FULL_MOST = 1.0, 30.0
+"""How long a PBX that had no room for a call is left alone: twice as long each time, until it takes one again."""
 _RETRY = 1.0
 
 
@@ -64,8 +66,11 @@ class Recovery:
         self._wanted = asyncio.Event()
         self._timer: Timer | None = None
         self._closed: Gate | None = None
-        """Its own word that it takes no calls; until it is asked again, or comes back."""
+        """It refused a call of any kind; until one is tried again, or it comes back."""
         self._reopening: Timer | None = None
+        self._told: Gate | None = None
+        """Its own word that it takes no calls, until it takes that back or its link comes back."""
+        self._full_seconds = FULL_FIRST
         self._late_until = -math.inf
         """Until when (monotonic) the channel of a call that was given up may still turn up."""
         self._missing: dict[str, float] = {}
@@ -74,7 +79,7 @@ class Recovery:
     def gate(self) -> Gate:
         """Whether the PBX takes calls now, and if not, why."""
         if self._driver.state is LinkState.UP and self._known:
-            return Gate(True) if self._closed is None else self._closed
+            return self._told or self._closed or Gate(True)
         if self._driver.state is LinkState.UP:
             return Gate(False, f"pbx {self._pbx} is being asked which calls live")
         return Gate(False, f"{self._driver.reason or 'not connected'} on pbx {self._pbx} since {self._since}")
@@ -82,6 +87,8 @@ class Recovery:
     def link_up(self) -> None:
         """The link is there again; what happened meanwhile was not heard."""
         self._reopen()
+        self._told = None
+        self._full_seconds = FULL_FIRST
         self._known = False
         self._wanted.set()
 
@@ -97,9 +104,32 @@ class Recovery:
         """The PBX refuses every call: it is left alone for a while, and its link may well go in that time."""
         if self._closed is None:
             log.warning("pbx_closed", pbx=self._pbx, reason=reason)
-            until = self._clock.wall() + timedelta(seconds=CLOSED_SECONDS)
-            self._closed = Gate(False, f"pbx {self._pbx} takes no calls: {reason}", until)
-            self._reopening = self._clock.call_at(self._clock.mono() + CLOSED_SECONDS, self._try_again)
+            self._close(reason, CLOSED_SECONDS)
+
+    def told(self, closed: str | None) -> None:
+        """The PBX's own word that it takes no calls, and why; None: it takes them again."""
+        if closed is not None:
+            log.warning("pbx_closed", pbx=self._pbx, reason=closed)
+        elif self._told is not None:
+            log.info("pbx_open_again", pbx=self._pbx)
+        self._told = None if closed is None else Gate(False, f"pbx {self._pbx} takes no calls: {closed}")
+
+    def full(self, reason: str) -> None:
+        """The PBX had no room for a call: it is left alone, longer each time in a row."""
+        if self._closed is None:
+            log.warning("pbx_full", pbx=self._pbx, reason=reason, seconds=self._full_seconds)
+            self._close(f"it had no room for a call ({reason})", self._full_seconds)
+            self._full_seconds = min(FULL_MOST, 2 * self._full_seconds)
+
+    def taken(self) -> None:
+        """The PBX has made a channel for a call: there is room."""
+        if self._closed is None:
+            self._full_seconds = FULL_FIRST
+
+    def _close(self, reason: str, seconds: float) -> None:
+        until = self._clock.wall() + timedelta(seconds=seconds)
+        self._closed = Gate(False, f"pbx {self._pbx} takes no calls: {reason}", until)
+        self._reopening = self._clock.call_at(self._clock.mono() + seconds, self._try_again)
 
     def _try_again(self) -> None:
         self._reopen()
@@ -129,10 +159,9 @@ class Recovery:
 
     async def hang_up(self, live: LiveCall) -> None:
         """Ask the PBX to hang a call up, or see to it once the PBX can be asked."""
-        gate = self.gate()
-        if not gate.open:
+        if self._driver.state is not LinkState.UP or not self._known:
             # What became of the call meanwhile is not known: the listing tells, and asks again if it still is to end.
-            log.info("hangup_put_off", **of_call(live.call), reason=gate.detail)
+            log.info("hangup_put_off", **of_call(live.call), reason=self.gate().detail)
             return
         live.asked = True
         try:

@@ -12,9 +12,10 @@ from dialerd.clock import Clock
 from dialerd.config import PbxConfig, TrunkConfig
 from dialerd.core.model import Agent, AgentKind
 from dialerd.doctor.findings import Finding, error, note, ok, warning
-from dialerd.pbx.driver import LinkDown, LinkLost, LinkUp, PbxDriver, PbxEvent, Place, TrunkState
+from dialerd.pbx.driver import Ceilings, LinkDown, LinkLost, LinkUp, PbxDriver, PbxEvent, Place, TrunkState
 from dialerd.pbx.esl_link import EslLink, EslSettings
 from dialerd.pbx.esl_places import Places
+from dialerd.pbx.esl_session import TURNED_AWAY
 from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LoginRefused
 from dialerd.pbx.wire import WireError
@@ -33,6 +34,8 @@ class FreeSwitchFacts:
     refused: bool = False
     """FreeSWITCH answers, and denies the login."""
     up: LinkUp | None = None
+    closed: str | None = None
+    """Why it takes no new calls at present."""
     trunks: Mapping[str, TrunkState] = field(default_factory=dict)
     places: Mapping[int, str | None] = field(default_factory=dict)
     """By agent: why its place is refused; None: it is known. An agent that is missing could not be asked for."""
@@ -42,6 +45,7 @@ async def examine(driver: PbxDriver, trunks: Mapping[str, TrunkConfig]) -> FreeS
     """Let the driver connect, and listen to what it tells. Nothing is dialled."""
     first: asyncio.Future[LinkUp | LinkDown] = asyncio.get_running_loop().create_future()
     told: dict[str, TrunkState] = {}
+    closed: list[str | None] = [None]
     complete = asyncio.Event()
     # A trunk without a gateway is never told of.
     expected = {name for name, trunk in trunks.items() if trunk.dial.startswith("sofia/gateway/")}
@@ -49,6 +53,8 @@ async def examine(driver: PbxDriver, trunks: Mapping[str, TrunkConfig]) -> FreeS
     def hear(event: PbxEvent) -> None:
         if isinstance(event, LinkUp | LinkDown) and not first.done():
             first.set_result(event)
+        elif isinstance(event, Ceilings):
+            closed.append(event.closed)
         elif isinstance(event, TrunkState):
             told[event.trunk] = event
         if expected <= told.keys():
@@ -65,7 +71,7 @@ async def examine(driver: PbxDriver, trunks: Mapping[str, TrunkConfig]) -> FreeS
                 await complete.wait()
         except TimeoutError:
             pass  # those that were not told of are notes
-        return FreeSwitchFacts(up=link, trunks=dict(told))
+        return FreeSwitchFacts(up=link, closed=closed[-1], trunks=dict(told))
     except TimeoutError:
         return FreeSwitchFacts(down=driver.reason or f"no answer within {_LINK_SECONDS:g} s")
     finally:
@@ -112,15 +118,14 @@ def check(
         return
     yield ok(f"pbx.{name}.login", f"FreeSWITCH answers at {pbx.host}:{pbx.link_port}, logged in, and tells its events")
     yield _version(name, facts.up.version)
-    if facts.up.max_channels is not None and facts.up.max_channels < pbx.max_channels:
+    if facts.closed is not None:
         yield error(
-            f"pbx.{name}.max_sessions",
-            f"FreeSWITCH takes {facts.up.max_channels} sessions, and [pbx.{name}] max_channels says {pbx.max_channels}",
-            f'switch.conf.xml <param name="max-sessions" value="{pbx.max_channels}"/>, '
-            f"or dialerd.toml [pbx.{name}] max_channels = {facts.up.max_channels}",
+            f"pbx.{name}.ready",
+            f"it takes no new calls: {facts.closed}",
+            "fs_cli -x 'fsctl resume' ends a pause, 'fsctl resume outbound' one of outbound calls, "
+            "'fsctl shutdown cancel' a shutdown that waits for its calls",
         )
-    else:
-        yield ok(f"pbx.{name}.max_sessions", f"FreeSWITCH takes {facts.up.max_channels or 'any number of'} sessions")
+    yield _sessions(name, pbx, trunks, agents, facts.up.max_channels)
     rate = facts.up.max_calls_per_second
     if rate is not None and rate < pbx.max_calls_per_second:
         yield error(
@@ -139,6 +144,30 @@ def check(
         yield _place(name, agent, facts)
 
 
+def _sessions(
+    name: str, pbx: PbxConfig, trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...], most: int | None
+) -> Finding:
+    """Whether it has sessions for all our calls: each takes one, in a queue another, and through a route two more."""
+    check, ours = f"pbx.{name}.max_sessions", pbx.max_channels
+    through_routes = any(trunk.dial.startswith("loopback/") for trunk in trunks.values())
+    needed = ours * (1 + 2 * through_routes + any(agent.kind is AgentKind.QUEUE for agent in agents))
+    if most is None or most >= needed:
+        return ok(check, f"FreeSWITCH takes {most or 'any number of'} sessions")
+    if most < ours:
+        return error(
+            check,
+            f"FreeSWITCH takes {most} sessions, and [pbx.{name}] max_channels says {ours}",
+            f'switch.conf.xml <param name="max-sessions" value="{needed}"/>, '
+            f"or dialerd.toml [pbx.{name}] max_channels = {most}",
+        )
+    return warning(
+        check,
+        f"FreeSWITCH takes {most} sessions; {ours} calls at once ([pbx.{name}] max_channels) may take {needed}, for a "
+        "call to a queue takes two and one through loopback/ three",
+        f'switch.conf.xml <param name="max-sessions" value="{needed}"/>, or a lower max_channels',
+    )
+
+
 def _version(name: str, told: str) -> Finding:
     check, found = f"pbx.{name}.version", re.match(r"(\d+)\.(\d+)", told)
     if found is None:
@@ -153,12 +182,18 @@ def _version(name: str, told: str) -> Finding:
 
 def _down(name: str, pbx: PbxConfig, facts: FreeSwitchFacts) -> Finding:
     reason = facts.down or "no link"
+    if reason.startswith(TURNED_AWAY):
+        return error(
+            f"pbx.{name}.login",
+            reason,
+            "event_socket.conf.xml apply-inbound-acl names a list of acl.conf.xml: it must allow this machine's "
+            "address; then fs_cli -x reloadacl, from a machine that it lets in, or restart FreeSWITCH",
+        )
     if facts.refused:
         return error(
             f"pbx.{name}.login",
             f"the login is refused: {reason}",
-            f"dialerd.toml [pbx.{name}] secret, which must be event_socket.conf.xml password; "
-            "its apply-inbound-acl must let this machine in",
+            f"dialerd.toml [pbx.{name}] secret, which must be event_socket.conf.xml password",
         )
     return error(
         f"pbx.{name}.link",

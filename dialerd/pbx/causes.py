@@ -185,6 +185,8 @@ Up to 127 they are Q.850's, above FreeSWITCH's own.
 """
 
 NORMAL_CLEARING = 16
+NO_ROOM = 27
+"""What FreeSWITCH names where it makes no channel for want of room, whatever the number."""
 FREESWITCH_CAUSES: Mapping[str, int] = {
     "NORMAL_CLEARING": NORMAL_CLEARING,
     **{row.freeswitch: number for number, row in CAUSES.items() if row.freeswitch is not None},

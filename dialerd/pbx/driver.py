@@ -18,7 +18,7 @@ class LinkState(StrEnum):
     STOPPED = "stopped"
     CONNECTING = "connecting"
     UP = "up"
-    """Logged in, and the PBX is ready for calls."""
+    """Logged in, and the PBX tells what happens. Whether it takes calls now is told by :class:`Ceilings`."""
     REFUSED = "refused"
     """The PBX answers, and refuses the login or the rights we need; tried again slowly."""
 
@@ -154,6 +154,19 @@ class LinkUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the PBX takes by its own word: told at each change while the link is up, and behind LinkUp if it is closed.
+
+    The first two are LinkUp's.
+    """
+
+    max_channels: int | None = None
+    max_calls_per_second: float | None = None
+    closed: str | None = None
+    """Why it takes no new call of anybody: it is paused, or shuts down. Calls in flight go on. None: it takes them."""
+
+
+@dataclass(frozen=True, slots=True)
 class LinkDown:
     """The link is gone or was refused. Told once per change of reason; the driver goes on trying by itself."""
 
@@ -162,7 +175,7 @@ class LinkDown:
 
 
 CallEvent = Dialling | Ringing | Answered | HandedOver | Ended
-PbxEvent = CallEvent | TrunkState | LinkUp | LinkDown
+PbxEvent = CallEvent | TrunkState | LinkUp | Ceilings | LinkDown
 Sink = Callable[[PbxEvent], None]
 """Takes an event at once, on the event loop, and never raises or waits."""
 

@@ -1,7 +1,7 @@
 """The SIP gateways of a FreeSWITCH: what it says of them, and which trunks of ours go through which.
 
-Pure: no socket, no clock. Sources: ``cmd_status`` in mod_sofia.c, and ``sofia_reg_fire_custom_gateway_state_event`` in
-sofia_reg.c of FreeSWITCH.
+Pure: no socket, no clock. Sources: ``cmd_status`` in mod_sofia.c; ``sofia_reg_fire_custom_gateway_state_event``,
+``sofia_reg_check_gateway`` and ``sofia_reg_add_gateway`` in sofia_reg.c of FreeSWITCH.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from dialerd.pbx.driver import TrunkState
 
-GATEWAY_EVENT = "sofia::gateway_state"
-"""The subclass of the CUSTOM event that tells a gateway's state."""
+_STATE, ADDED, _DELETED = "sofia::gateway_state", "sofia::gateway_add", "sofia::gateway_delete"
+GATEWAY_EVENTS = (_STATE, ADDED, _DELETED)
+"""The subclasses of the CUSTOM events that tell of gateways. The state of one that was added is not told by itself."""
 
 _GATEWAY = re.compile(r"sofia/gateway/(?P<name>[^/]+)/")
 _FIELD = re.compile(r"^(?P<name>State|Status) *\t(?P<value>\S+)", re.MULTILINE)
@@ -66,9 +67,11 @@ def read_gateway(name: str, answer: str) -> GatewayState:
 
 
 def read_gateway_event(headers: Mapping[str, str]) -> GatewayState | None:
-    """Read a ``sofia::gateway_state`` event; None where it is another event."""
-    name, status = headers.get("Gateway"), headers.get("Ping-Status")
-    if headers.get("Event-Subclass") != GATEWAY_EVENT or not name or not status:
+    """Read what an event tells of a gateway's state; None: nothing."""
+    subclass, name, status = headers.get("Event-Subclass"), headers.get("Gateway"), headers.get("Ping-Status")
+    if subclass == _DELETED and name:
+        return GatewayState(name, False, f"gateway {name} was taken away")
+    if subclass != _STATE or not name or not status:
         return None
     said = " ".join(filter(None, (headers.get("Status"), headers.get("Phrase"))))
     return GatewayState(name, status == "UP", _words(name, status, headers.get("State", ""), said))

@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 _READ_BYTES = 256 * 1024
 _ACCEPTED = "+OK accepted"
+TURNED_AWAY = "FreeSWITCH turns our address away"
+"""How the reason begins where its access list (``apply-inbound-acl``) does not let us in."""
 
 Reply = Callable[[EslFrame], object]
 
@@ -162,7 +164,7 @@ class EslSession(InboundESL):  # type: ignore[misc]
             case "auth/request":
                 self._auth_request_event.set()
             case "text/rude-rejection":
-                self.end(f"FreeSWITCH turns our address away: {_first_line(event)}", refused=True)
+                self.end(f"{TURNED_AWAY}: {_first_line(event)}", refused=True)
             case "text/disconnect-notice":
                 self.end(f"FreeSWITCH disconnects: {_first_line(event)}")
             case _:

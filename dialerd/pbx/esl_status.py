@@ -1,6 +1,7 @@
 """What FreeSWITCH's API commands answer → values. Pure: no socket, no clock.
 
-Source: ``status_function`` and ``show_function`` in mod_commands.c of FreeSWITCH.
+Sources: ``status_function``, ``ctl_function`` and ``show_function`` in mod_commands.c, ``switch_core_session_ctl`` in
+switch_core.c of FreeSWITCH.
 """
 
 from __future__ import annotations
@@ -42,6 +43,20 @@ def read_status(answer: str) -> Status | None:
         int(sessions[1]) if sessions else None,
         max(1.0, float(rate[1]) - 1) if rate else None,
     )
+
+
+def why_closed(*, ready: bool, paused: bool, leaving: bool) -> str | None:
+    """Why FreeSWITCH takes no new call of ours; None: it takes them.
+
+    ``ready``: as ``status`` says. ``paused`` and ``leaving``: the answers to ``fsctl pause_check outbound`` and
+    ``fsctl shutdown_check``. ``status`` says ready through a pause of outbound calls alone, and through an elegant
+    shutdown, which lets new calls in: one that a dialer goes on with would never come.
+    """
+    if leaving:
+        return "FreeSWITCH shuts down as soon as its calls have ended"
+    if paused:
+        return "FreeSWITCH is paused for outbound calls" if ready else "FreeSWITCH starts, or is paused"
+    return None if ready else "FreeSWITCH shuts down"
 
 
 def read_channels(answer: str, now: float) -> dict[str, LiveChannel]:

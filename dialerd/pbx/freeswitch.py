@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,8 @@ from dialerd.pbx import wire
 from dialerd.pbx.driver import (
     Accepted,
     CallEvent,
+    Ceilings,
+    Ended,
     InDoubt,
     Kept,
     LinkLost,
@@ -26,10 +29,10 @@ from dialerd.pbx.driver import (
     Sink,
 )
 from dialerd.pbx.esl_events import EVENTS, EslCalls, job_id
-from dialerd.pbx.esl_gateways import GATEWAY_EVENT, Gateways, GatewayState, read_gateway, read_gateway_event
+from dialerd.pbx.esl_gateways import ADDED, GATEWAY_EVENTS, Gateways, GatewayState, read_gateway, read_gateway_event
 from dialerd.pbx.esl_link import EslLink, EslSettings, NotSent
 from dialerd.pbx.esl_places import Places
-from dialerd.pbx.esl_status import read_channels, read_status
+from dialerd.pbx.esl_status import Status, read_channels, read_status, why_closed
 from dialerd.pbx.esl_stream import EslEvent, EslFrame
 from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LinkedDriver, LoginRefused
@@ -38,11 +41,17 @@ log = structlog.get_logger(__name__)
 
 _BRIDGE = "CHANNEL_BRIDGE"
 """Asked for only once there is a queue: others' bridges are most of what a busy PBX tells."""
+_SHUTDOWN = "SHUTDOWN_REQUESTED"
+"""``fsctl shutdown elegant`` or ``asap``; that it was taken back nothing tells."""
 _NO_CHANNEL = "No such channel"
 _AT_ONCE = 200
 """Questions about single channels that are sent together."""
 _DOUBT_SECONDS = 0.3
 """From a failed job without a channel to the question whether there is one: events may come a little behind it."""
+_CLOSED_EVERY = 2.0
+"""How often a FreeSWITCH that takes no calls is asked whether it does again."""
+_LEAST_BETWEEN = 1.0
+"""Between two questions how it is, whatever happens."""
 
 
 class FreeSwitchDriver(LinkedDriver[EslLink]):
@@ -63,6 +72,9 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._gateways = Gateways(trunks or {})
         self._places = Places(clock)
         self._wants_bridges = False
+        self._ceilings = Ceilings()
+        self._look = asyncio.Event()
+        """Something happened after which FreeSWITCH is asked how it is, before it is time."""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -105,6 +117,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             return Refused(
                 f"no link to the PBX: {self._reason}", Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True
             )
+        if self._ceilings.closed is not None:
+            return Refused(self._ceilings.closed, Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         if unknown is not None:
             return Refused(unknown, Verdict(Outcome.FAILED, Fault.PBX), place_refused=True)
         if order.call_id in self._calls or self._calls.has_channel(order.call_id):
@@ -216,39 +230,56 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
     # The link.
 
     async def _connect(self) -> EslLink:
-        """Connect, log in and subscribe; then tell LinkUp, and the gateways' states."""
+        """Connect, log in and subscribe; then tell LinkUp, why it takes no calls if so, and the gateways' states."""
         assert self._thread is not None, "the driver is not started"
         self._counts["connects"] += 1
         self._link = link = await EslLink.connect(self._thread, self._settings, self._hear)
         events = [event for event in EVENTS if event != _BRIDGE or self._wants_bridges]
-        answer = await self._must(link, wire.esl_subscribe([*events, "CUSTOM", GATEWAY_EVENT]))
+        answer = await self._must(link, wire.esl_subscribe([*events, _SHUTDOWN, "CUSTOM", *GATEWAY_EVENTS]))
         if not answer.reply.startswith("+OK"):
             raise LoginRefused(f"FreeSWITCH refuses the events we need: {answer.reply.strip()}")
         answer = await self._must(link, wire.esl_api("status"))
         if (status := read_status(answer.reply)) is None:
             raise LoginRefused(f"FreeSWITCH refuses to tell its status: {answer.reply.strip()[:200]}")
-        if not status.ready:
-            raise LinkLost("FreeSWITCH takes no new calls: it starts, is paused, or shuts down")
+        self._ceilings = await self._ask_ceilings(link, status)
         self._state, self._reason = LinkState.UP, None
         self._log.info("pbx_link_up", version=status.version)
         self._tell(LinkUp(status.version, status.max_sessions, status.calls_per_second))
+        if self._ceilings.closed is not None:
+            self._tell(self._ceilings)
         await self._ask_gateways(link)
         return link
 
     async def _serve(self, link: EslLink) -> str:
         """Watch the link until it is lost; return why."""
         while not link.lost.done():
-            await asyncio.wait({link.lost}, timeout=self._settings.ping_every)
+            await self._until_next_look(link)
             if link.lost.done():
                 break
+            self._look.clear()
             try:
-                await link.ask(wire.esl_api("status"), self._settings.ping_deadline)
+                answer = await link.ask(wire.esl_api("status"), self._settings.ping_deadline)
+                if (status := read_status(answer.reply)) is not None:
+                    self._take_ceilings(await self._ask_ceilings(link, status))
                 await self._ask_gateways(link)
             except TimeoutError:
                 self._counts["pings_missed"] += 1
             except LinkLost:
                 break
         return link.lost.result()
+
+    async def _until_next_look(self, link: EslLink) -> None:
+        """Wait until the link is lost, or it is time to ask how FreeSWITCH is: soon where something happened."""
+        every = self._settings.ping_every
+        period = every if self._ceilings.closed is None else min(every, _CLOSED_EVERY)
+        least = min(every, _LEAST_BETWEEN)
+        await asyncio.wait({link.lost}, timeout=least)
+        look = asyncio.ensure_future(self._look.wait())
+        either: set[asyncio.Future[Any]] = {link.lost, look}
+        try:
+            await asyncio.wait(either, timeout=period - least, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            look.cancel()
 
     async def _must(
         self, link: EslLink, command: wire.EslCommand, each: Callable[[EslFrame], object] | None = None
@@ -273,9 +304,12 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
     # What is heard.
 
     def _hear(self, event: EslEvent) -> None:
-        gateway = read_gateway_event(event.headers)
-        if gateway is not None:
-            self._tell_gateway(gateway)
+        if event.headers.get("Event-Name") in ("CUSTOM", _SHUTDOWN):
+            gateway = read_gateway_event(event.headers)
+            if gateway is not None:
+                self._tell_gateway(gateway)
+            elif event.headers.get("Event-Subclass", ADDED) == ADDED:
+                self._look.set()
             return
         self._tell_calls(self._calls.hear(event.headers, event.body))
         for call_id in self._calls.take_doubts():
@@ -299,6 +333,20 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         await self._ask(wire.esl_api("uuid_exists", call_id), each)
         return found == [True]
 
+    async def _ask_ceilings(self, link: EslLink, status: Status) -> Ceilings:
+        """What FreeSWITCH takes by its own word. One that may not tell is taken to be open. Raises LinkLost."""
+        paused = await self._must(link, wire.esl_api("fsctl", "pause_check", "outbound"))
+        leaving = await self._must(link, wire.esl_api("fsctl", "shutdown_check"))
+        closed = why_closed(
+            ready=status.ready, paused=paused.reply.strip() == "true", leaving=leaving.reply.strip() == "true"
+        )
+        return Ceilings(status.max_sessions, status.calls_per_second, closed)
+
+    def _take_ceilings(self, ceilings: Ceilings) -> None:
+        if ceilings != self._ceilings and self._state is LinkState.UP:
+            self._ceilings = ceilings
+            self._tell(ceilings)
+
     async def _ask_gateways(self, link: EslLink) -> None:
         def each(name: str, answer: EslFrame) -> None:
             self._tell_gateway(read_gateway(name, answer.reply))
@@ -314,4 +362,6 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
 
     def _tell_calls(self, events: Iterable[CallEvent]) -> None:
         for event in events:
+            if isinstance(event, Ended) and not event.channel:
+                self._look.set()  # it may have lost its gateway, be paused, or be full
             self._tell_call(event)

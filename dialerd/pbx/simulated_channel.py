@@ -75,9 +75,9 @@ class Channel:
         if self._hang_up_when_made:
             self.hang_up()
 
-    def fail(self, reason: str) -> None:
-        """End an order of which the PBX made no channel."""
-        verdict = causes.verdict(causes.Ending(channel=False))
+    def fail(self, reason: str, cause: int | None = None) -> None:
+        """End an order of which the PBX made no channel, for this Q.850 cause where it names one."""
+        verdict = causes.verdict(causes.Ending(channel=False, cause=cause))
         self._end(Ended(self.order.call_id, verdict, hangup_text=reason, channel=False))
 
     def hang_up(self) -> None:

@@ -389,7 +389,7 @@ class SimulatedPbx:
         if not has_contact(order.dial) or (self._trunks and self._trunks.get(trunk_in(order.dial)) is not None):
             channel.fail("no contact")
         elif len(self._entries) >= self.settings.max_channels:
-            channel.fail("no channel is left")
+            channel.fail("no channel is left", causes.NO_ROOM)
         else:
             self._entries[order.call_id] = self.ledger.begin(order.call_id, order.dial, self.clock.mono())
             channel.begin()

@@ -48,8 +48,8 @@ def notice(body: str = "Disconnected, goodbye.\nSee you at ClueCon! http://www.c
 
 
 def rejection(body: str = "Access Denied, go away.\n") -> bytes:
-    """Write what FreeSWITCH says to an address that its ACL does not let in."""
-    return f"Content-Type: text/rude-rejection\nContent-Length: {len(body)}\n\n{body}".encode()
+    """Write what FreeSWITCH says, in the greeting's place, to an address that its ACL does not let in."""
+    return f"Content-Type: text/rude-rejection\nContent-Length: {len(body)}\n\n{body}".encode() + notice()
 
 
 class EslPeer:
@@ -65,12 +65,16 @@ class EslPeer:
         self.commands: list[str] = []
         self.gateways: dict[str, str] = {"trunk": "UP"}
         """The status of each gateway, but for those of ``DEAD_GATEWAYS``."""
+        self.ready = True
+        self.checks: set[str] = set()
+        """The checks of ``fsctl`` that say ``true``: ``pause_check outbound``, ``shutdown_check``."""
         self.calls = EslCallsAtPlay(clock, self.tell)
         self.answers: dict[str, Answer] = {
             "auth": lambda line: reply("+OK accepted" if line == f"auth {SECRET}" else "-ERR invalid"),
             "event": self._subscribe,
             "bgapi originate": self._originate,
-            "api status": lambda _: response(STATUS),
+            "api status": lambda _: response(STATUS if self.ready else STATUS.replace("is ready", "is not ready")),
+            "api fsctl": lambda line: response("true" if " ".join(line.split()[2:]) in self.checks else "false"),
             "api show": self._show,
             "api uuid_exists": lambda line: response("true" if line.split()[2] in self.calls.channels else "false"),
             "api uuid_kill": self._kill,
@@ -120,6 +124,25 @@ class EslPeer:
         """Say something unasked on every connection."""
         for writer in self._writers:
             writer.write(data)
+
+    def shut_down(self) -> None:
+        """Be asked for an elegant shutdown, and tell of it."""
+        self.checks.add("shutdown_check")
+        self.tell("SHUTDOWN_REQUESTED", b"Event-Name: SHUTDOWN_REQUESTED\nEvent-Info: elegant\n\n")
+
+    def take_gateway_away(self, name: str) -> None:
+        """Lose a gateway by ``killgw``, and tell of it."""
+        del self.gateways[name]
+        self._came_or_went("delete", name)
+
+    def add_gateway(self, name: str, status: str = "UP") -> None:
+        """Get a gateway by ``rescan``, and tell of it."""
+        self.gateways[name] = status
+        self._came_or_went("add", name)
+
+    def _came_or_went(self, what: str, name: str) -> None:
+        lines = ["Event-Name: CUSTOM", f"Event-Subclass: sofia%3A%3Agateway_{what}", f"Gateway: {name}"]
+        self.tell(f"sofia::gateway_{what}", "\n".join([*lines, "profile-name: external", "", ""]).encode())
 
     async def drain(self) -> None:
         """Wait until what was said has left."""

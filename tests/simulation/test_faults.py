@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus, ContactStatus
 from dialerd.core.outcome import Outcome
-from dialerd.dispatch.recovery import CLOSED_SECONDS
+from dialerd.core.throttle import Key, Level
+from dialerd.dispatch.recovery import CLOSED_SECONDS, FULL_MOST
 from dialerd.pbx.callees import Behaviour
+from dialerd.pbx.driver import Ceilings
 from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation import laws
 from tests.simulation.house import House, Size, numbers
@@ -125,6 +128,59 @@ def test_a_pbx_that_takes_no_calls_is_left_alone_and_costs_no_contact_anything(
         assert 3 <= len(refused) <= 12
         assert min(moment for moment in house.pbx.ledger.sends() if moment > reopened) - reopened < CLOSED_SECONDS + 0.5
         assert all(contact.mishaps == 0 for contact in met)
+
+    virtual(main)
+
+
+def test_a_full_pbx_is_asked_less_and_less_until_it_has_room(virtual: Virtual, tmp_path: Path) -> None:
+    """As FreeSWITCH at its max-sessions: it takes the order, and makes no channel. Others' calls fill it, too."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(300), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+            await clock.sleep(2)
+            house.pbx.settings = replace(house.pbx.settings, max_channels=0)
+            await clock.sleep(60)
+            gate, health = daemon.dispatcher.pbx_gate("main"), daemon.control.health()
+            assert gate.detail == "pbx main takes no calls: it had no room for a call (no channel is left)"
+            assert health.problems == (gate.detail,)
+            failed = [call for call in await house.calls(campaign.id) if call.hangup_text == "no channel is left"]
+            house.pbx.settings = replace(house.pbx.settings, max_channels=20)
+            await clock.sleep(FULL_MOST + 2)
+            assert daemon.dispatcher.pbx_gate("main").open
+            sent = len(house.pbx.ledger.sends())
+            await clock.sleep(10)
+            assert len(house.pbx.ledger.sends()) - sent > 10, "its 20 channels are used again"
+        # 1, 2, 4, 8, 16 and 30 seconds apart: a minute of it at 20 calls a second would be 1200.
+        assert {(call.status, call.outcome) for call in failed} == {(CallStatus.NOT_SENT, Outcome.CONGESTION)}
+        assert 6 <= len(failed) <= 40
+
+    virtual(main)
+
+
+def test_a_pbx_that_says_that_it_is_closed_gets_no_call_until_it_says_otherwise(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """As FreeSWITCH tells when it is paused, or shuts down: calls in flight go on, and are hung up when it is time."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(60), concurrent_calls=40, max_retries=1, trunks=["a"], **SOON)
+            await clock.sleep(2)
+            daemon.dispatcher.hear("main", Ceilings(20, None, "it is paused"))
+            sent = len(house.pbx.ledger.sends())
+            await clock.sleep(300)
+            assert len(house.pbx.ledger.sends()) == sent
+            assert daemon.dispatcher.pbx_gate("main").detail == "pbx main takes no calls: it is paused"
+            assert len(daemon.dispatcher.calls) == 0, "calls that were in flight have ended"
+            daemon.dispatcher.hear("main", Ceilings(3, None, None))
+            before = len(house.pbx.ledger.sends())
+            await house.ended(campaign.id)
+            await _laws(house, campaign.id)
+            assert len(house.pbx.ledger.sends()) > before
+            assert daemon.dispatcher.snapshot().book.get(Key(Level.PBX_OWN, "main")).slots == 3, "it binds from here on"
 
     virtual(main)
 

@@ -14,6 +14,7 @@ from dialerd.doctor import asterisk, asterisk_checks, freeswitch
 from dialerd.doctor.asterisk import AsteriskFacts, TrunkFacts
 from dialerd.doctor.findings import Finding, Level
 from dialerd.pbx.driver import LinkUp, TrunkState
+from dialerd.pbx.esl_session import TURNED_AWAY
 from dialerd.pbx.freeswitch import FreeSwitchDriver
 from tests.fakes.ami_peer import ami_peer, message, success
 from tests.fakes.ami_peer import error as refusing
@@ -216,6 +217,18 @@ GATEWAY = {"g": TRUNKS["a"].model_copy(update={"dial": "sofia/gateway/carrier/{n
             "error",
             "event_socket.conf.xml password",
         ),
+        (
+            freeswitch.FreeSwitchFacts(down=f"{TURNED_AWAY}: Access Denied, go away.", refused=True),
+            "pbx.fs.login",
+            "error",
+            "apply-inbound-acl names a list of acl.conf.xml",
+        ),
+        (
+            freeswitch.FreeSwitchFacts(up=LinkUp("1.10"), closed="FreeSWITCH is paused for outbound calls"),
+            "pbx.fs.ready",
+            "error",
+            "fsctl resume outbound",
+        ),
         (freeswitch.FreeSwitchFacts(down="gone"), "pbx.fs.link", "error", "listen-port = 8021"),
         (freeswitch.FreeSwitchFacts(up=LinkUp("1.10")), "pbx.fs.login", "ok", None),
         (freeswitch.FreeSwitchFacts(up=LinkUp("1.10.12")), "pbx.fs.version", "ok", None),
@@ -267,6 +280,24 @@ def test_each_fault_of_a_freeswitch_has_its_mend(
     assert (found.mend is None) if mend is None else (mend in (found.mend or ""))
 
 
+@pytest.mark.parametrize(
+    ("dial", "agent", "most", "level"),
+    [
+        ("sofia/gateway/carrier/{number}", DESK, 100, "ok"),
+        ("sofia/gateway/carrier/{number}", QUEUE, 199, "warning"),
+        ("sofia/gateway/carrier/{number}", QUEUE, 200, "ok"),
+        ("loopback/{number}/dialerd-out", DESK, 299, "warning"),
+        ("loopback/{number}/dialerd-out", QUEUE, 400, "ok"),
+        ("loopback/{number}/dialerd-out", QUEUE, 99, "error"),
+    ],
+)
+def test_sessions_must_be_enough_for_all_legs_of_the_calls(dial: str, agent: Agent, most: int, level: str) -> None:
+    trunks = {"g": TRUNKS["a"].model_copy(update={"dial": dial})}
+    facts = freeswitch.FreeSwitchFacts(up=LinkUp("1.10", most))
+    found = {each.check: each for each in freeswitch.check("fs", FS, trunks, (agent,), facts)}
+    assert found["pbx.fs.max_sessions"].level == level
+
+
 async def test_a_freeswitch_is_asked_through_the_daemons_own_driver() -> None:
     clock = SystemClock()
     trunks = {"g": TRUNKS["a"].model_copy(update={"dial": "sofia/gateway/trunk/{number}"})}
@@ -284,6 +315,10 @@ async def test_a_freeswitch_is_asked_through_the_daemons_own_driver() -> None:
         )
         facts = replace(facts, places=await freeswitch.ask_places(settings, asked, clock))
         assert not peer.orders(), "nothing may be dialled"
+        peer.checks.add("pause_check outbound")
+        paused = await freeswitch.examine(FreeSwitchDriver("fs", settings, clock, dials), trunks)
+        assert (paused.closed, facts.closed) == ("FreeSWITCH is paused for outbound calls", None)
+        assert paused.trunks == facts.trunks, "the rest is told all the same"
         refused = FreeSwitchDriver("fs", replace(settings, secret="wrong"), clock, dials)
         assert (await freeswitch.examine(refused, trunks)).refused
         assert await freeswitch.ask_places(replace(settings, secret="wrong"), asked, clock) == {}

@@ -8,7 +8,7 @@ import pytest
 
 from dialerd.pbx.driver import ChannelState, LiveChannel, TrunkState
 from dialerd.pbx.esl_gateways import Gateways, GatewayState, read_gateway, read_gateway_event
-from dialerd.pbx.esl_status import Status, read_channels, read_status
+from dialerd.pbx.esl_status import Status, read_channels, read_status, why_closed
 from tests.fakes.esl_peer import STATUS
 from tests.support.freeswitch_bench import CALL, OTHER
 
@@ -41,6 +41,21 @@ def test_the_status_of_a_real_one() -> None:
 def test_a_status_with_something_else_or_missing(was: str, becomes: str, expected: Status | None) -> None:
     assert was in STATUS
     assert read_status(STATUS.replace(was, becomes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("ready", "paused", "leaving", "words"),
+    [
+        (True, False, False, None),
+        (True, True, False, "is paused for outbound calls"),
+        (False, True, False, "starts, or is paused"),
+        (True, False, True, "shuts down as soon as its calls have ended"),  # elegant: status still says ready
+        (False, True, True, "shuts down as soon as its calls have ended"),  # asap
+        (False, False, False, "shuts down"),
+    ],
+)
+def test_why_it_takes_no_calls(ready: bool, paused: bool, leaving: bool, words: str | None) -> None:
+    assert why_closed(ready=ready, paused=paused, leaving=leaving) == (words and f"FreeSWITCH {words}")
 
 
 @pytest.mark.parametrize(
@@ -105,6 +120,13 @@ def test_a_gateways_event() -> None:
     )
     for missing in ("Event-Subclass", "Gateway", "Ping-Status"):
         assert read_gateway_event({name: value for name, value in headers.items() if name != missing}) is None
+
+
+def test_a_gateway_that_is_taken_away_is_down_and_one_that_is_added_is_yet_to_be_asked_about() -> None:
+    headers = {"Event-Subclass": "sofia::gateway_delete", "Gateway": "trunk", "profile-name": "external"}
+    assert read_gateway_event(headers) == GatewayState("trunk", False, "gateway trunk was taken away")
+    assert read_gateway_event(headers | {"Event-Subclass": "sofia::gateway_add"}) is None
+    assert read_gateway_event({"Event-Subclass": "sofia::gateway_delete"}) is None
 
 
 def test_a_change_of_a_gateway_is_told_once_of_every_trunk_through_it() -> None:

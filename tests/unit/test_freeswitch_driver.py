@@ -16,6 +16,7 @@ from dialerd.pbx import esl_places
 from dialerd.pbx.driver import (
     Accepted,
     Answered,
+    Ceilings,
     ChannelState,
     Dialling,
     Ended,
@@ -299,6 +300,40 @@ async def test_gateways_are_told_after_the_link_and_at_each_change(bench: Bench)
     bench.peer.cut()
     await bench.told.until(lambda event: isinstance(event, TrunkState), after=mark)
     assert not any(event.up for event in bench.told.events[mark:] if isinstance(event, TrunkState))
+
+
+async def test_a_gateway_that_is_taken_away_and_comes_back_is_told_at_once(bench: Bench) -> None:
+    """The next ping is hours away."""
+    bench.settings(ping_every=9999.0)
+    bench.peer.gateways["other"] = "UP"
+    await bench.up()
+    await bench.told.until(lambda event: isinstance(event, TrunkState) and event.trunk == "b")
+    bench.peer.take_gateway_away("other")
+    bench.peer.take_gateway_away("trunk")
+    gone = TrunkState("b", False, "gateway trunk was taken away")
+    await bench.told.until(lambda event: event == gone)
+    mark = bench.told.mark
+    bench.peer.add_gateway("trunk", "DOWN")
+    await bench.peer.until(lambda: bench.peer.commands.count("api sofia status gateway trunk") == 2)
+    bench.peer.gateway_state("trunk", "UP")
+    await bench.told.until(lambda event: isinstance(event, TrunkState) and event.up, after=mark)
+
+
+@pytest.mark.parametrize("happens", ["shutdown", "no channel"])
+async def test_what_happens_makes_it_ask_at_once_whether_calls_are_taken(bench: Bench, happens: str) -> None:
+    """A pause is told by no event: an order that became no channel is the first that is heard of it."""
+    bench.settings(ping_every=9999.0)
+    await bench.up()
+    if happens == "shutdown":
+        bench.peer.shut_down()
+        words = "FreeSWITCH shuts down as soon as its calls have ended"
+    else:
+        bench.peer.checks.add("pause_check outbound")
+        await bench.driver.originate(an_order(dial="sofia/gateway/dead/12025550100"))
+        words = "FreeSWITCH is paused for outbound calls"
+    await bench.told.until(lambda event: isinstance(event, Ceilings) and event.closed == words)
+    bench.peer.checks.clear()
+    await bench.told.until(lambda event: isinstance(event, Ceilings) and event.closed is None)
 
 
 async def test_a_gateways_change_that_no_event_told_is_found_by_the_next_ping(bench: Bench) -> None:

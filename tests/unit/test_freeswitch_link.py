@@ -14,15 +14,25 @@ import pytest_asyncio
 from dialerd.clock import SystemClock
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import esl_link, esl_thread
-from dialerd.pbx.driver import Accepted, Answered, Dialling, InDoubt, LinkDown, LinkLost, LinkState, LinkUp, Refused
+from dialerd.pbx.driver import (
+    Accepted,
+    Answered,
+    Ceilings,
+    Dialling,
+    InDoubt,
+    LinkDown,
+    LinkLost,
+    LinkState,
+    LinkUp,
+    Refused,
+)
 from tests.fakes import esl_recordings as recordings
-from tests.fakes.esl_peer import SECRET, STATUS, Answer, esl_peer, notice, rejection, reply, response
+from tests.fakes.esl_peer import GREETING, SECRET, STATUS, Answer, esl_peer, notice, rejection, reply, response
 from tests.support.freeswitch_bench import CALL, OTHER, Bench, an_order
 
 BUSY = Verdict(Outcome.BUSY, Fault.CALLEE)
 REFUSALS: dict[str, tuple[dict[str, Answer], str]] = {
     "wrong password": ({"auth": lambda _: reply("-ERR invalid")}, "-ERR invalid"),
-    "turned away": ({"auth": lambda _: rejection()}, "Access Denied, go away."),
     "no events": ({"event": lambda _: reply("-ERR permission denied")}, "-ERR permission denied"),
     "no status": ({"api status": lambda _: response("-ERR status Command not found!\n")}, "-ERR status"),
 }
@@ -44,20 +54,56 @@ async def test_logs_in_subscribes_and_says_so_once(bench: Bench) -> None:
     assert bench.peer.commands == [
         f"auth {SECRET}",
         "event plain BACKGROUND_JOB CHANNEL_CREATE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA CHANNEL_ANSWER "
-        "CHANNEL_HANGUP_COMPLETE CUSTOM sofia::gateway_state",
+        "CHANNEL_HANGUP_COMPLETE SHUTDOWN_REQUESTED CUSTOM sofia::gateway_state sofia::gateway_add "
+        "sofia::gateway_delete",
         "api status",
+        "api fsctl pause_check outbound",
+        "api fsctl shutdown_check",
     ]
     await bench.driver.stop()
     assert bench.driver.state is LinkState.STOPPED
     assert len(bench.told.events) == 1
 
 
-async def test_is_up_only_when_freeswitch_is_ready(bench: Bench) -> None:
-    bench.peer.answers["api status"] = lambda _: response(STATUS.replace("is ready", "is not ready"))
+async def test_one_that_takes_no_calls_is_connected_to_and_says_so_and_when_it_does_again(bench: Bench) -> None:
+    """Its calls in flight are to be followed, whether it takes new ones or not."""
+    bench.settings(ping_every=0.02)
+    bench.peer.ready, bench.peer.checks = False, {"pause_check outbound"}
+    await bench.up()
+    assert bench.told.events[1:] == [Ceilings(1000, 29.0, "FreeSWITCH starts, or is paused")]
+    refused = await bench.driver.originate(an_order())
+    assert isinstance(refused, Refused)
+    assert (refused.pbx_closed, bench.peer.orders()) == (True, [])
+    bench.peer.ready, bench.peer.checks = True, set()
+    await bench.told.until(lambda event: event == Ceilings(1000, 29.0, None))
+    assert await bench.driver.originate(an_order()) == Accepted()
+    assert bench.downs() == []
+
+
+async def test_its_ceilings_are_told_when_they_change(bench: Bench) -> None:
+    bench.settings(ping_every=0.02)
+    await bench.up()
+    bench.peer.answers["api status"] = lambda _: response(STATUS.replace("1000 session(s) max", "6 session(s) max"))
+    await bench.told.until(lambda event: event == Ceilings(6, 29.0))
+    asked = bench.peer.commands.count("api status")
+    await bench.peer.until(lambda: bench.peer.commands.count("api status") > asked + 2)
+    assert len(bench.told.events) == 2, "and not again while they stay"
+
+
+async def test_one_that_does_not_tell_whether_it_is_paused_is_taken_to_be_open(bench: Bench) -> None:
+    bench.peer.answers["api fsctl"] = lambda _: response("-ERR fsctl Command not found!\n")
+    await bench.up()
+    assert await bench.driver.originate(an_order()) == Accepted()
+
+
+async def test_an_address_that_the_access_list_does_not_know_is_refused_until_it_does(bench: Bench) -> None:
+    bench.peer.greeting = rejection()
     await bench.driver.start(bench.told)
-    await bench.told.link(LinkDown)
-    assert bench.downs() == [LinkDown("FreeSWITCH takes no new calls: it starts, is paused, or shuts down")]
-    bench.peer.answers["api status"] = lambda _: response(STATUS)
+    await bench.peer.until(lambda: bench.peer.connections >= 3)
+    assert bench.downs() == [LinkDown("FreeSWITCH turns our address away: Access Denied, go away.", refused=True)]
+    assert bench.driver.state is LinkState.REFUSED
+    assert bench.peer.commands == [], "the password is not sent"
+    bench.peer.greeting = GREETING
     await bench.told.link(LinkUp)
 
 
@@ -341,18 +387,24 @@ async def test_a_driver_can_be_started_again(bench: Bench) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["cut", "silent", "refused", "not ready"])
+@pytest.mark.parametrize("way", ["cut", "silent", "refused", "no status"])
 async def test_a_thousand_connections_leave_no_descriptor_and_no_thread(bench: Bench, way: str) -> None:
-    """250 of each kind: one that worked, one that never answers, one that refuses us, one that is given up."""
+    """250 of each kind: one that worked, one that never answers, one that refuses us, one that falls silent."""
     wrong: dict[str, dict[str, Answer]] = {
         "cut": {},
         "silent": {"auth": lambda _: None},
         "refused": {"auth": lambda _: reply("-ERR invalid")},
-        "not ready": {"api status": lambda _: response(STATUS.replace("is ready", "is not ready"))},
+        "no status": {"api status": lambda _: None},
     }
     bench.peer.answers.update(wrong[way])
-    deadline = 0.02 if way == "silent" else 5.0
-    bench.settings(connect_deadline=deadline, retry_first=0.001, retry_most=0.001, refused_retry=0.001)
+    deadline = 0.02 if way in ("silent", "no status") else 5.0
+    bench.settings(
+        connect_deadline=deadline if way == "silent" else 5.0,
+        action_deadline=deadline,
+        retry_first=0.001,
+        retry_most=0.001,
+        refused_retry=0.001,
+    )
     await bench.driver.start(bench.told)
     before: tuple[int, int] | None = None
     mark = 0

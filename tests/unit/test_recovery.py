@@ -17,7 +17,7 @@ from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.calls import Calls, LiveCall
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.receipts import LISTING_LAG
-from dialerd.dispatch.recovery import CLOSED_SECONDS, ROUTINE, SECOND_LOOK, Recovery
+from dialerd.dispatch.recovery import CLOSED_SECONDS, FULL_MOST, ROUTINE, SECOND_LOOK, Recovery
 from dialerd.pbx.driver import ChannelState, Ended, Kept, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
@@ -40,6 +40,7 @@ class Pbx:
     asked: list[float] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     results: dict[str, Kept] = field(default_factory=dict)
+    hung_up: list[str] = field(default_factory=list)
 
     async def live(self) -> tuple[LiveChannel, ...]:
         self.asked.append(self.clock.mono())
@@ -53,6 +54,10 @@ class Pbx:
         if self.fails or self.state is not LinkState.UP:
             raise LinkLost("gone")
         return {call_id: self.results[call_id] for call_id in call_ids if call_id in self.results}
+
+    async def hangup(self, call_id: str) -> bool:
+        self.hung_up.append(call_id)
+        return True
 
     def forget(self, call_id: str) -> None:
         self.forgotten.append(call_id)
@@ -160,6 +165,74 @@ def test_a_pbx_that_takes_no_calls_is_tried_again_after_a_while_and_when_it_come
         bench.recovery.link_down()
         bench.recovery.link_up()
         await bench.clock.sleep(0.1)
+        assert bench.recovery.gate().open
+
+    play(virtual, metrics, scene)
+
+
+def test_a_pbx_that_says_it_is_closed_is_closed_until_it_says_otherwise_or_comes_back(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        bench.recovery.told("it is paused")
+        await bench.clock.sleep(10 * CLOSED_SECONDS)
+        assert bench.recovery.gate().detail == "pbx main takes no calls: it is paused"
+        bench.recovery.closed("refused")
+        assert bench.recovery.gate().until is None, "its own word has no end that we know of"
+        bench.recovery.told(None)
+        await bench.clock.sleep(CLOSED_SECONDS + 0.1)
+        assert bench.recovery.gate().open
+        bench.recovery.told("it shuts down")
+        bench.recovery.link_down()
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        assert bench.recovery.gate().open
+
+    play(virtual, metrics, scene)
+
+
+def test_a_closed_pbx_is_still_asked_to_hang_up(virtual: Virtual, metrics: Metrics) -> None:
+    """A pause may last for hours, and the callee of a call that rings too long must not wait for its end."""
+
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        for close in (bench.recovery.told, bench.recovery.closed):
+            live = bench.a_call(close.__name__)
+            close("it is paused")
+            assert not bench.recovery.gate().open
+            await bench.recovery.hang_up(live)
+            assert live.asked
+        assert bench.pbx.hung_up == ["told", "closed"]
+
+    play(virtual, metrics, scene)
+
+
+def test_a_full_pbx_is_left_alone_twice_as_long_each_time_until_it_takes_a_call(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.1)
+        pauses = []
+        for _ in range(7):
+            began = bench.clock.mono()
+            bench.recovery.full("DESTINATION_OUT_OF_ORDER")
+            bench.recovery.full("another that was on its way")
+            bench.recovery.taken()  # by a call that was sent before it was full
+            woken = bench.woken
+            while bench.woken == woken:
+                assert not bench.recovery.gate().open
+                await bench.clock.sleep(0.5)
+            pauses.append(round(bench.clock.mono() - began))
+        assert pauses == [1, 2, 4, 8, 16, FULL_MOST, FULL_MOST]
+        bench.recovery.taken()
+        bench.recovery.full("DESTINATION_OUT_OF_ORDER")
+        gate = bench.recovery.gate()
+        assert gate.detail == "pbx main takes no calls: it had no room for a call (DESTINATION_OUT_OF_ORDER)"
+        await bench.clock.sleep(1.1)
         assert bench.recovery.gate().open
 
     play(virtual, metrics, scene)
