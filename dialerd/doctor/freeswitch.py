@@ -123,7 +123,7 @@ def check(
             f"pbx.{name}.ready",
             f"it takes no new calls: {facts.closed}",
             "fs_cli -x 'fsctl resume' ends a pause, 'fsctl resume outbound' one of outbound calls, "
-            "'fsctl shutdown cancel' a shutdown that waits for its calls",
+            "'fsctl shutdown cancel' a shutdown that waits for its calls, 'fsctl sps 30' a rate that lets none through",
         )
     yield _sessions(name, pbx, trunks, agents, facts.up.max_channels)
     rate = facts.up.max_calls_per_second
@@ -135,7 +135,7 @@ def check(
             f'switch.conf.xml <param name="sessions-per-second" value="{pbx.max_calls_per_second:g}"/>, '
             f"or dialerd.toml [pbx.{name}] max_calls_per_second = {rate:g}",
         )
-    else:
+    elif rate is not None or facts.closed is None:  # else it lets none through, which is told above
         shown = f"{rate:g}" if rate is not None else "any number of"
         yield ok(f"pbx.{name}.sessions_per_second", f"FreeSWITCH takes {shown} new sessions a second")
     for trunk_name, trunk in trunks.items():

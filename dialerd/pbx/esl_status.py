@@ -28,7 +28,7 @@ class Status:
     ready: bool
     max_sessions: int | None
     calls_per_second: float | None
-    """One less than its sessions-per-second: at 30 it lets 29 pass, and refuses the next."""
+    """One less than its sessions-per-second: at 30 it lets 29 pass, and refuses the next; at 1 it refuses all."""
 
 
 def read_status(answer: str) -> Status | None:
@@ -41,22 +41,24 @@ def read_status(answer: str) -> Status | None:
         ready["version"],
         ready["not"] is None,
         int(sessions[1]) if sessions else None,
-        max(1.0, float(rate[1]) - 1) if rate else None,
+        max(0.0, float(rate[1]) - 1) if rate else None,
     )
 
 
-def why_closed(*, ready: bool, paused: bool, leaving: bool) -> str | None:
+def why_closed(status: Status, *, paused: bool, leaving: bool) -> str | None:
     """Why FreeSWITCH takes no new call of ours; None: it takes them.
 
-    ``ready``: as ``status`` says. ``paused`` and ``leaving``: the answers to ``fsctl pause_check outbound`` and
-    ``fsctl shutdown_check``. ``status`` says ready through a pause of outbound calls alone, and through an elegant
+    ``paused`` and ``leaving``: the answers to ``fsctl pause_check outbound`` and ``fsctl shutdown_check``. ``status``
+    says ready through a pause of outbound calls alone, and through an elegant
     shutdown, which lets new calls in: one that a dialer goes on with would never come.
     """
     if leaving:
         return "FreeSWITCH shuts down as soon as its calls have ended"
     if paused:
-        return "FreeSWITCH is paused for outbound calls" if ready else "FreeSWITCH starts, or is paused"
-    return None if ready else "FreeSWITCH shuts down"
+        return "FreeSWITCH is paused for outbound calls" if status.ready else "FreeSWITCH starts, or is paused"
+    if not status.ready:
+        return "FreeSWITCH shuts down"
+    return "FreeSWITCH's sessions-per-second of 1 let no call through" if status.calls_per_second == 0 else None
 
 
 def read_channels(answer: str, now: float) -> dict[str, LiveChannel]:

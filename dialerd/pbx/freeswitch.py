@@ -244,7 +244,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._ceilings = await self._ask_ceilings(link, status)
         self._state, self._reason = LinkState.UP, None
         self._log.info("pbx_link_up", version=status.version)
-        self._tell(LinkUp(status.version, status.max_sessions, status.calls_per_second))
+        self._tell(LinkUp(status.version, self._ceilings.max_channels, self._ceilings.max_calls_per_second))
         if self._ceilings.closed is not None:
             self._tell(self._ceilings)
         await self._ask_gateways(link)
@@ -337,10 +337,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         """What FreeSWITCH takes by its own word. One that may not tell is taken to be open. Raises LinkLost."""
         paused = await self._must(link, wire.esl_api("fsctl", "pause_check", "outbound"))
         leaving = await self._must(link, wire.esl_api("fsctl", "shutdown_check"))
-        closed = why_closed(
-            ready=status.ready, paused=paused.reply.strip() == "true", leaving=leaving.reply.strip() == "true"
-        )
-        return Ceilings(status.max_sessions, status.calls_per_second, closed)
+        closed = why_closed(status, paused=paused.reply.strip() == "true", leaving=leaving.reply.strip() == "true")
+        return Ceilings(status.max_sessions, status.calls_per_second or None, closed)
 
     def _take_ceilings(self, ceilings: Ceilings) -> None:
         if ceilings != self._ceilings and self._state is LinkState.UP:

@@ -1,7 +1,7 @@
 """The calls of a played FreeSWITCH: each goes as its number's last two digits say, and is told as it was recorded once.
 
-The far end's behaviours are the lab's, and so are the numbers; every event but CHANNEL_BRIDGE comes from a recording of
-a real FreeSWITCH (tests/golden/esl). What it does not do is SIP: this is a replay.
+The far end's behaviours are the lab's, and so are the numbers; every event comes from a recording of a real
+FreeSWITCH (tests/golden/esl). What it does not do is SIP: this is a replay.
 """
 
 from __future__ import annotations

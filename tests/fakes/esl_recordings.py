@@ -60,15 +60,10 @@ def event(recording: str, name: str, call_id: str) -> bytes:
 
 
 def bridge(call_id: str, other_id: str) -> bytes:
-    """A CHANNEL_BRIDGE, of which there is no recording: what an answered channel says, and who it was bridged to.
-
-    After switch_ivr_multi_threaded_bridge in switch_ivr_bridge.c, which mod_callcenter's bridge ends in.
-    """
-    answer = event("answer_far_hangup", "CHANNEL_ANSWER", call_id)
-    first, _, rest = answer.partition(b"\n")
-    assert first == b"Event-Name: CHANNEL_ANSWER"
-    legs = f"Bridge-A-Unique-ID: {call_id}\nBridge-B-Unique-ID: {other_id}\n".encode()
-    return b"Event-Name: CHANNEL_BRIDGE\n" + legs + rest
+    """A queue's CHANNEL_BRIDGE: of this call, and the leg of the member who took it."""
+    recorded = event("queue_handed_over", "CHANNEL_BRIDGE", call_id)
+    member = parse_event(recorded).headers["Bridge-B-Unique-ID"]
+    return recorded.replace(member.encode(), other_id.encode())
 
 
 def frame(body: bytes) -> bytes:

@@ -42,9 +42,9 @@ def names() -> list[str]:
     return sorted(path.stem for path in ROOT.glob("*.txt"))
 
 
-def conversation(name: str) -> list[Heard | Sent]:
+def conversation(name: str, root: Path = ROOT) -> list[Heard | Sent]:
     """Read a recording, in order, with the ids that dialerd would have given: the job's is the call's."""
-    text = (ROOT / f"{name}.txt").read_text(encoding="utf-8")
+    text = (root / f"{name}.txt").read_text(encoding="utf-8")
     for job, call in zip(re.findall(rf"<<< Job-UUID: ({_UUID})", text), _call_ids(text), strict=False):
         text = text.replace(job, job_id(call))
     turns: list[Heard | Sent] = []

@@ -33,7 +33,7 @@ def test_the_status_of_a_real_one() -> None:
     [
         ("is ready", "is not ready", Status("1.10.12-release", False, 1000, 29.0)),
         ("1000 session(s) max", "", Status("1.10.12-release", True, None, 29.0)),
-        ("out of max 30", "out of max 1", Status("1.10.12-release", True, 1000, 1.0)),
+        ("out of max 30", "out of max 1", Status("1.10.12-release", True, 1000, 0.0)),
         ("per Sec out of max", "", Status("1.10.12-release", True, 1000, None)),
         ("FreeSWITCH (Version", "-ERR", None),
     ],
@@ -44,18 +44,21 @@ def test_a_status_with_something_else_or_missing(was: str, becomes: str, expecte
 
 
 @pytest.mark.parametrize(
-    ("ready", "paused", "leaving", "words"),
+    ("ready", "paused", "leaving", "rate", "words"),
     [
-        (True, False, False, None),
-        (True, True, False, "is paused for outbound calls"),
-        (False, True, False, "starts, or is paused"),
-        (True, False, True, "shuts down as soon as its calls have ended"),  # elegant: status still says ready
-        (False, True, True, "shuts down as soon as its calls have ended"),  # asap
-        (False, False, False, "shuts down"),
+        (True, False, False, 29.0, None),
+        (True, False, False, None, None),
+        (True, True, False, 29.0, "FreeSWITCH is paused for outbound calls"),
+        (False, True, False, 29.0, "FreeSWITCH starts, or is paused"),
+        # Elegant: status still says ready. And asap.
+        (True, False, True, 29.0, "FreeSWITCH shuts down as soon as its calls have ended"),
+        (False, True, True, 29.0, "FreeSWITCH shuts down as soon as its calls have ended"),
+        (False, False, False, 29.0, "FreeSWITCH shuts down"),
+        (True, False, False, 0.0, "FreeSWITCH's sessions-per-second of 1 let no call through"),
     ],
 )
-def test_why_it_takes_no_calls(ready: bool, paused: bool, leaving: bool, words: str | None) -> None:
-    assert why_closed(ready=ready, paused=paused, leaving=leaving) == (words and f"FreeSWITCH {words}")
+def test_why_it_takes_no_calls(ready: bool, paused: bool, leaving: bool, rate: float | None, words: str | None) -> None:
+    assert why_closed(Status("1.10", ready, 1000, rate), paused=paused, leaving=leaving) == words
 
 
 @pytest.mark.parametrize(
