@@ -27,6 +27,8 @@ class GatewayState:
     name: str
     up: bool
     reason: str
+    said: str = ""
+    """The response that made it so (``403 Forbidden``), where the event tells: to a ping, or to a registration."""
 
 
 class Gateways:
@@ -38,6 +40,9 @@ class Gateways:
             if (found := _GATEWAY.match(dial)) is not None:
                 self._trunks.setdefault(found["name"], []).append(trunk)
         self._up: dict[str, bool] = {}
+        self._failure: dict[str, str] = {}
+        """The latest failure of each. A registration's is told before the gateway is down by it, or long after."""
+        self._shown: dict[str, str] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,17 +50,27 @@ class Gateways:
         return tuple(self._trunks)
 
     def take(self, gateway: GatewayState) -> list[TrunkState]:
-        """Take a gateway's state; return what is new in it of our trunks."""
-        if self._up.get(gateway.name) is gateway.up:
+        """Take a gateway's state; return what is new in it of our trunks: also another failure of one that is down."""
+        name = gateway.name
+        if name not in self._trunks:
             return []
-        trunks = self._trunks.get(gateway.name, [])
-        if trunks:
-            self._up[gateway.name] = gateway.up
-        return [TrunkState(trunk, gateway.up, gateway.reason) for trunk in trunks]
+        failed = bool(gateway.said) and not gateway.said.startswith("2")
+        if failed:
+            self._failure[name] = gateway.said
+        elif gateway.said or gateway.up:
+            self._failure.pop(name, None)
+        shown = gateway.said if gateway.up else self._failure.get(name, "")
+        if self._up.get(name) is gateway.up and (gateway.up or shown in ("", self._shown.get(name))):
+            return []
+        self._up[name], self._shown[name] = gateway.up, shown
+        reason = f"{gateway.reason}: {shown}" if shown else gateway.reason
+        return [TrunkState(trunk, gateway.up, reason) for trunk in self._trunks[name]]
 
     def forget(self) -> None:
         """Know nothing any more: the link is lost, and everything is told anew after it."""
         self._up.clear()
+        self._failure.clear()
+        self._shown.clear()
 
 
 def read_gateway(name: str, answer: str) -> GatewayState:
@@ -74,8 +89,8 @@ def read_gateway_event(headers: Mapping[str, str]) -> GatewayState | None:
     if subclass != _STATE or not name or not status:
         return None
     said = " ".join(filter(None, (headers.get("Status"), headers.get("Phrase"))))
-    return GatewayState(name, status == "UP", _words(name, status, headers.get("State", ""), said))
+    return GatewayState(name, status == "UP", _words(name, status, headers.get("State", "")), said)
 
 
-def _words(name: str, status: str, state: str, said: str = "") -> str:
-    return f"gateway {name} is {status}" + (f" ({state})" if state else "") + (f": {said}" if said else "")
+def _words(name: str, status: str, state: str) -> str:
+    return f"gateway {name} is {status}" + (f" ({state})" if state else "")

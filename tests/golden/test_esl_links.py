@@ -110,7 +110,9 @@ async def played(name: str) -> AsyncIterator[tuple[Playback, Recorder]]:
         retry_most=NEVER,
         refused_retry=NEVER,
     )
-    driver = FreeSwitchDriver("main", settings, SystemClock(), {"t": "sofia/gateway/trunk/{number}"})
+    asked = [line.split()[-1] for line in playback.recorded if line.startswith("api sofia status gateway ")]
+    gateway = asked[0] if asked else "trunk"
+    driver = FreeSwitchDriver("main", settings, SystemClock(), {"t": f"sofia/gateway/{gateway}/{{number}}"})
     await driver.start(told)
     try:
         yield playback, told

@@ -116,7 +116,7 @@ def test_a_gateways_event() -> None:
     headers = {"Event-Subclass": "sofia::gateway_state", "Gateway": "trunk", "State": "NOREG", "Ping-Status": "DOWN"}
     said = headers | {"Status": "503", "Phrase": "Service Unavailable"}
     assert read_gateway_event(said) == GatewayState(
-        "trunk", False, "gateway trunk is DOWN (NOREG): 503 Service Unavailable"
+        "trunk", False, "gateway trunk is DOWN (NOREG)", "503 Service Unavailable"
     )
     assert read_gateway_event(headers | {"Ping-Status": "UP"}) == GatewayState(
         "trunk", True, "gateway trunk is UP (NOREG)"
@@ -130,6 +130,27 @@ def test_a_gateway_that_is_taken_away_is_down_and_one_that_is_added_is_yet_to_be
     assert read_gateway_event(headers) == GatewayState("trunk", False, "gateway trunk was taken away")
     assert read_gateway_event(headers | {"Event-Subclass": "sofia::gateway_add"}) is None
     assert read_gateway_event({"Event-Subclass": "sofia::gateway_delete"}) is None
+
+
+def test_what_a_registration_was_answered_is_told_whenever_it_comes() -> None:
+    """As a real one told it: the failure while the gateway is still up, the next ones long after it went down."""
+    gateways = Gateways({"a": "sofia/gateway/reg/{number}"})
+
+    def told(state: str, status: str, said: str = "") -> list[tuple[bool, str]]:
+        taken = gateways.take(GatewayState("reg", status == "UP", f"{status} ({state})", said))
+        return [(each.up, each.reason) for each in taken]
+
+    assert told("REGED", "UP") == [(True, "UP (REGED)")]
+    assert told("TRYING", "UP") == []
+    assert told("FAILED", "UP", "503 Service Unavailable") == []
+    assert told("FAIL_WAIT", "DOWN") == [(False, "DOWN (FAIL_WAIT): 503 Service Unavailable")]
+    assert told("TRYING", "DOWN") == []
+    assert told("FAILED", "DOWN", "503 Service Unavailable") == [], "no news"
+    assert told("FAILED", "DOWN", "403 Forbidden") == [(False, "DOWN (FAILED): 403 Forbidden")]
+    assert told("FAIL_WAIT", "DOWN") == []
+    assert told("REGISTER", "DOWN", "200 OK") == []
+    assert told("REGED", "UP") == [(True, "UP (REGED)")]
+    assert told("DOWN", "DOWN") == [(False, "DOWN (DOWN)")], "what was mended is no reason"
 
 
 def test_a_change_of_a_gateway_is_told_once_of_every_trunk_through_it() -> None:
