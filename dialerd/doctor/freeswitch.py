@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from dialerd.pbx.driver import Ceilings, LinkDown, LinkLost, LinkUp, PbxDriver, 
 from dialerd.pbx.esl_link import EslLink, EslSettings
 from dialerd.pbx.esl_places import Places
 from dialerd.pbx.esl_session import TURNED_AWAY
+from dialerd.pbx.esl_status import sessions_of_a_call
 from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LoginRefused
 from dialerd.pbx.wire import WireError
@@ -126,18 +128,8 @@ def check(
             "'fsctl shutdown cancel' a shutdown that waits for its calls, 'fsctl sps 30' a rate that lets none through",
         )
     yield _sessions(name, pbx, trunks, agents, facts.up.max_channels)
-    rate = facts.up.max_calls_per_second
-    if rate is not None and rate < pbx.max_calls_per_second:
-        yield error(
-            f"pbx.{name}.sessions_per_second",
-            f"FreeSWITCH takes {rate:g} new sessions a second, and [pbx.{name}] max_calls_per_second says "
-            f"{pbx.max_calls_per_second:g}",
-            f'switch.conf.xml <param name="sessions-per-second" value="{pbx.max_calls_per_second:g}"/>, '
-            f"or dialerd.toml [pbx.{name}] max_calls_per_second = {rate:g}",
-        )
-    elif rate is not None or facts.closed is None:  # else it lets none through, which is told above
-        shown = f"{rate:g}" if rate is not None else "any number of"
-        yield ok(f"pbx.{name}.sessions_per_second", f"FreeSWITCH takes {shown} new sessions a second")
+    if facts.up.max_calls_per_second is not None or facts.closed is None:  # else none is let through: told above
+        yield _rate(name, pbx, trunks, agents, facts.up.max_calls_per_second)
     for trunk_name, trunk in trunks.items():
         yield _trunk(trunk_name, trunk, facts.trunks.get(trunk_name))
     for agent in agents:
@@ -147,25 +139,60 @@ def check(
 def _sessions(
     name: str, pbx: PbxConfig, trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...], most: int | None
 ) -> Finding:
-    """Whether it has sessions for all our calls: each takes one, in a queue another, and through a route two more."""
+    """Whether it has sessions for all our calls; ``most``: for how many calls, before anybody takes them."""
     check, ours = f"pbx.{name}.max_sessions", pbx.max_channels
-    through_routes = any(trunk.dial.startswith("loopback/") for trunk in trunks.values())
-    needed = ours * (1 + 2 * through_routes + any(agent.kind is AgentKind.QUEUE for agent in agents))
-    if most is None or most >= needed:
-        return ok(check, f"FreeSWITCH takes {most or 'any number of'} sessions")
+    each, legs = _legs(trunks, agents)
+    shown = "any number of sessions" if most is None else _shown(most, each)
+    if most is None or most * each >= ours * legs:
+        return ok(check, f"FreeSWITCH takes {shown}")
+    param = f'switch.conf.xml <param name="max-sessions" value="{ours * legs}"/>'
     if most < ours:
         return error(
             check,
-            f"FreeSWITCH takes {most} sessions, and [pbx.{name}] max_channels says {ours}",
-            f'switch.conf.xml <param name="max-sessions" value="{needed}"/>, '
-            f"or dialerd.toml [pbx.{name}] max_channels = {most}",
+            f"FreeSWITCH takes {shown}, and [pbx.{name}] max_channels says {ours}",
+            f"{param}, or dialerd.toml [pbx.{name}] max_channels = {most}",
         )
     return warning(
         check,
-        f"FreeSWITCH takes {most} sessions; {ours} calls at once ([pbx.{name}] max_channels) may take {needed}, for a "
-        "call to a queue takes two and one through loopback/ three",
-        f'switch.conf.xml <param name="max-sessions" value="{needed}"/>, or a lower max_channels',
+        f"FreeSWITCH takes {shown}; {ours} calls at once ([pbx.{name}] max_channels) may take {ours * legs} sessions",
+        f"{param}, or a lower max_channels",
     )
+
+
+def _rate(
+    name: str, pbx: PbxConfig, trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...], most: float | None
+) -> Finding:
+    """Whether it makes sessions as fast as we dial; ``most``: how many calls a second, before anybody takes them."""
+    check, ours = f"pbx.{name}.sessions_per_second", pbx.max_calls_per_second
+    each, legs = _legs(trunks, agents)
+    shown = "any number of new sessions" if most is None else _shown(most, each).replace("sessions", "new sessions")
+    if most is None or most * each >= ours * legs:
+        return ok(check, f"FreeSWITCH takes {shown} a second")
+    # It refuses the last of them.
+    param = f'switch.conf.xml <param name="sessions-per-second" value="{math.ceil(ours * legs) + 1}"/>'
+    if most < ours:
+        return error(
+            check,
+            f"FreeSWITCH takes {shown} a second, and [pbx.{name}] max_calls_per_second says {ours:g}",
+            f"{param}, or dialerd.toml [pbx.{name}] max_calls_per_second = {math.floor(most * 100) / 100:g}",
+        )
+    return warning(
+        check,
+        f"FreeSWITCH takes {shown} a second; "
+        f"{ours:g} calls ([pbx.{name}] max_calls_per_second) may take {ours * legs:g}",
+        f"{param}, or a lower max_calls_per_second",
+    )
+
+
+def _legs(trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...]) -> tuple[int, int]:
+    """The sessions that each of our calls takes at least, and those that one may take: a queue adds its member's."""
+    dials = [trunk.dial for trunk in trunks.values()]
+    most = max((sessions_of_a_call([dial]) for dial in dials), default=1)
+    return sessions_of_a_call(dials), most + any(agent.kind is AgentKind.QUEUE for agent in agents)
+
+
+def _shown(most: float, each: int) -> str:
+    return f"{most:g} sessions" if each == 1 else f"{most:.3g} calls of {each} sessions"
 
 
 def _version(name: str, told: str) -> Finding:

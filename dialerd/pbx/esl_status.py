@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from dialerd.pbx.driver import ChannelState, LiveChannel
@@ -16,6 +17,7 @@ _READY = re.compile(r"\(Version (?P<version>[^\s)]+)[^)]*\) is (?P<not>not )?rea
 _RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
 _SESSIONS = re.compile(r"^(\d+) session\(s\) max", re.MULTILINE)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+SESSIONS_THROUGH_LOOPBACK = 3
 _UP = frozenset({"ACTIVE", "HELD", "UNHELD"})
 _RINGING = frozenset({"RINGING", "EARLY", "RING_WAIT"})
 
@@ -59,6 +61,14 @@ def why_closed(status: Status, *, paused: bool, leaving: bool) -> str | None:
     if not status.ready:
         return "FreeSWITCH shuts down"
     return "FreeSWITCH's sessions-per-second of 1 let no call through" if status.calls_per_second == 0 else None
+
+
+def sessions_of_a_call(dials: Collection[str]) -> int:
+    """The sessions that each call over trunks with these dial strings takes at least, before anybody takes it.
+
+    Through ``loopback/`` three: the channel's two halves, and the leg that its dialplan makes.
+    """
+    return SESSIONS_THROUGH_LOOPBACK if dials and all(dial.startswith("loopback/") for dial in dials) else 1
 
 
 def read_channels(answer: str, now: float) -> dict[str, LiveChannel]:

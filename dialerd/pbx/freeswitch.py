@@ -12,7 +12,7 @@ import structlog
 
 from dialerd.clock import Clock
 from dialerd.core.outcome import Fault, Outcome, Verdict
-from dialerd.pbx import wire
+from dialerd.pbx import causes, wire
 from dialerd.pbx.driver import (
     Accepted,
     CallEvent,
@@ -32,7 +32,7 @@ from dialerd.pbx.esl_events import EVENTS, EslCalls, job_id
 from dialerd.pbx.esl_gateways import ADDED, GATEWAY_EVENTS, Gateways, GatewayState, read_gateway, read_gateway_event
 from dialerd.pbx.esl_link import EslLink, EslSettings, NotSent
 from dialerd.pbx.esl_places import Places
-from dialerd.pbx.esl_status import Status, read_channels, read_status, why_closed
+from dialerd.pbx.esl_status import Status, read_channels, read_status, sessions_of_a_call, why_closed
 from dialerd.pbx.esl_stream import EslEvent, EslFrame
 from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LinkedDriver, LoginRefused
@@ -70,6 +70,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._thread: EslThread | None = None
         self._calls = EslCalls()
         self._gateways = Gateways(trunks or {})
+        self._dials = tuple((trunks or {}).values())
         self._places = Places(clock)
         self._wants_bridges = False
         self._ceilings = Ceilings()
@@ -208,7 +209,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
 
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""
-        self._gateways = Gateways(trunks)
+        self._gateways, self._dials = Gateways(trunks), tuple(trunks.values())
+        self._look.set()  # a call over them may take another number of sessions
         link = self._ready_link()
         if link is not None:
             try:
@@ -338,7 +340,10 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         paused = await self._must(link, wire.esl_api("fsctl", "pause_check", "outbound"))
         leaving = await self._must(link, wire.esl_api("fsctl", "shutdown_check"))
         closed = why_closed(status, paused=paused.reply.strip() == "true", leaving=leaving.reply.strip() == "true")
-        return Ceilings(status.max_sessions, status.calls_per_second or None, closed)
+        sessions, rate, each = status.max_sessions, status.calls_per_second, sessions_of_a_call(self._dials)
+        # Whole calls: what is left of a second's sessions is no call.
+        calls_a_second = rate and (rate // each or rate / each)
+        return Ceilings(sessions and sessions // each, calls_a_second or None, closed)
 
     def _take_ceilings(self, ceilings: Ceilings) -> None:
         if ceilings != self._ceilings and self._state is LinkState.UP:
@@ -360,6 +365,6 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
 
     def _tell_calls(self, events: Iterable[CallEvent]) -> None:
         for event in events:
-            if isinstance(event, Ended) and not event.channel:
+            if isinstance(event, Ended) and (not event.channel or event.hangup_cause == causes.NO_ROOM):
                 self._look.set()  # it may have lost its gateway, be paused, or be full
             self._tell_call(event)

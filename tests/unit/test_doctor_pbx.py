@@ -245,7 +245,7 @@ GATEWAY = {"g": TRUNKS["a"].model_copy(update={"dial": "sofia/gateway/carrier/{n
             freeswitch.FreeSwitchFacts(up=LinkUp("1.10", None, 9.0)),
             "pbx.fs.sessions_per_second",
             "error",
-            'name="sessions-per-second" value="10"',
+            'name="sessions-per-second" value="11"',
         ),
         (freeswitch.FreeSwitchFacts(up=LinkUp("1.10")), "trunk.g", "note", None),
         (freeswitch.FreeSwitchFacts(up=LinkUp("1.10")), "pbx.fs.agent", "note", None),
@@ -286,16 +286,29 @@ def test_each_fault_of_a_freeswitch_has_its_mend(
         ("sofia/gateway/carrier/{number}", DESK, 100, "ok"),
         ("sofia/gateway/carrier/{number}", QUEUE, 199, "warning"),
         ("sofia/gateway/carrier/{number}", QUEUE, 200, "ok"),
-        ("loopback/{number}/dialerd-out", DESK, 299, "warning"),
-        ("loopback/{number}/dialerd-out", QUEUE, 400, "ok"),
-        ("loopback/{number}/dialerd-out", QUEUE, 99, "error"),
+        # Through loopback/ the driver tells calls of three sessions.
+        ("loopback/{number}/dialerd-out", DESK, 99, "error"),
+        ("loopback/{number}/dialerd-out", DESK, 100, "ok"),
+        ("loopback/{number}/dialerd-out", QUEUE, 133, "warning"),
+        ("loopback/{number}/dialerd-out", QUEUE, 134, "ok"),
     ],
 )
 def test_sessions_must_be_enough_for_all_legs_of_the_calls(dial: str, agent: Agent, most: int, level: str) -> None:
+    """100 calls at once, and 10 a second: ten times as many of the one as of the other."""
     trunks = {"g": TRUNKS["a"].model_copy(update={"dial": dial})}
-    facts = freeswitch.FreeSwitchFacts(up=LinkUp("1.10", most))
+    facts = freeswitch.FreeSwitchFacts(up=LinkUp("1.10", most, most / 10))
     found = {each.check: each for each in freeswitch.check("fs", FS, trunks, (agent,), facts)}
     assert found["pbx.fs.max_sessions"].level == level
+    assert found["pbx.fs.sessions_per_second"].level == level
+
+
+def test_one_trunk_of_several_through_loopback_is_warned_of_by_its_legs() -> None:
+    dials = {"g": "sofia/gateway/carrier/{number}", "l": "loopback/{number}/dialerd-out"}
+    trunks = {name: TRUNKS["a"].model_copy(update={"dial": dial}) for name, dial in dials.items()}
+    for most, level in ((299, "warning"), (300, "ok")):
+        facts = freeswitch.FreeSwitchFacts(up=LinkUp("1.10", most))
+        found = {each.check: each for each in freeswitch.check("fs", FS, trunks, (DESK,), facts)}
+        assert found["pbx.fs.max_sessions"].level == level
 
 
 async def test_a_freeswitch_is_asked_through_the_daemons_own_driver() -> None:

@@ -336,6 +336,15 @@ async def test_what_happens_makes_it_ask_at_once_whether_calls_are_taken(bench: 
     await bench.told.until(lambda event: isinstance(event, Ceilings) and event.closed is None)
 
 
+async def test_ceilings_are_of_calls_which_take_three_sessions_through_loopback(bench: Bench) -> None:
+    bench.trunks = {"a": "loopback/{number}/out", "b": "loopback/{number}/other"}
+    bench.settings(ping_every=9999.0)
+    await bench.up()
+    assert bench.told.events[0] == LinkUp("1.10.12-release", 333, 9.0)
+    await bench.driver.watch(TRUNKS)
+    await bench.told.until(lambda event: event == Ceilings(1000, 29.0))
+
+
 async def test_a_gateways_change_that_no_event_told_is_found_by_the_next_ping(bench: Bench) -> None:
     bench.settings(ping_every=0.02)
     await bench.up()
