@@ -75,19 +75,18 @@ lint: $(DEV)
 fast-tests: $(DEV)
 	@TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -n 3 --dist worksteal -m "not lab and not slow and not freeswitch and not postgres" $(FAST_TESTS)
 
-# The seeded storms wait for nothing and are in no hurry: at the lowest priority they take what the others, which mostly
-# wait for a PBX, a browser or a disk, leave of the cores.
+# What is dialled on the lab's real Asterisk is mostly waited for, and must not wait for others: it has the cores first.
 test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
 	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
-	@failed=0; told=$$(mktemp); trap 'kill $$storms 2>/dev/null; rm -f "$$told"' EXIT; trap 'exit 130' INT TERM; \
-	TMPDIR=$(FAST_TMP) nice -n 19 $(BIN)/pytest -q -n 2 -m seeds > "$$told" 2>&1 & storms=$$!; \
-	TMPDIR=$(FAST_TMP) $(BIN)/pytest -q -n 4 --dist worksteal -m "not lab and not freeswitch and not deb and not seeds" || failed=1; \
-	$(BIN)/pytest -q -n 3 --dist worksteal -m lab || failed=1; \
-	wait $$storms || failed=1; cat "$$told"; \
+	@failed=0; told=$$(mktemp); trap 'kill $$lab 2>/dev/null; rm -f "$$told"' EXIT; trap 'exit 130' INT TERM; \
+	$(BIN)/pytest -q -n 2 --dist worksteal -m lab > "$$told" 2>&1 & lab=$$!; \
+	TMPDIR=$(FAST_TMP) nice -n 5 $(BIN)/pytest -q -n 3 --dist worksteal -m "not lab and not freeswitch and not deb" || failed=1; \
+	wait $$lab || failed=1; cat "$$told"; \
 	exit $$failed
 
 soak: $(DEV) ## SOAK_CALLS calls in SOAK_DAYS simulated days with flat memory, 300 storms, and the whole storms on the real Asterisk
 	@TMPDIR=$(FAST_TMP) $(BIN)/python -m tests.simulation.soak $(SOAK_CALLS) $(SOAK_DAYS)
+	@TMPDIR=$(FAST_TMP) TEST_EFFORT=soak $(BIN)/pytest -q -n 2 -m seeds tests/simulation/test_seeds.py
 	@TEST_EFFORT=soak $(BIN)/pytest -m lab tests/integration/test_storms.py
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch

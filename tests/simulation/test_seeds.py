@@ -51,21 +51,21 @@ def test_the_same_seed_gives_the_same_log_in_another_process() -> None:
 
 # What a storm meets too seldom to be caught within a minute has tests of its own in test_last_moment.py.
 SABOTAGE = {
-    "rates at the wire": ("no_limit_is_exceeded", Rate, "lawful", lambda _self: -math.inf),
-    "hours at the wire": ("no_call_outside_the_window", dispatcher, "closed_hours", lambda *_: None),
-    "the second listing": ("no_limit_is_exceeded", recovery, "SECOND_LOOK", -1.0),
-    "late channels": ("a_late_channel_is_hung_up", LateChannels, "seen", lambda *_: None),
+    "rates at the wire": ("no_limit_is_exceeded", 2, Rate, "lawful", lambda _self: -math.inf),
+    "hours at the wire": ("no_call_outside_the_window", 19, dispatcher, "closed_hours", lambda *_: None),
+    "the second listing": ("no_limit_is_exceeded", 8, recovery, "SECOND_LOOK", -1.0),
+    "late channels": ("a_late_channel_is_hung_up", 5, LateChannels, "seen", lambda *_: None),
 }
-"""By each safeguard, the law that shows its lack."""
+"""By each safeguard, the law that shows its lack, and the first seed that did: it still may, and saves the others."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("safeguard", SABOTAGE)
 def test_a_daemon_that_breaks_a_law_is_caught(safeguard: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The laws can fail: each of these takes one safeguard away, and a few seeds show it."""
-    law, where, what, instead = SABOTAGE[safeguard]
+    law, likely, where, what, instead = SABOTAGE[safeguard]
     monkeypatch.setattr(where, what, instead)
-    for seed in range(60):
+    for seed in (likely, *range(60)):
         if any(fault.startswith(law) for fault in play(seed, 150).broken):
             return
     pytest.fail(f"{safeguard} can be taken away, and {law} is not broken")

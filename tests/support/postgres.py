@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.lab import packages
+
 PACKAGE = "postgresql-15"
 _BINARIES = Path("/usr/lib/postgresql")
 _OLDEST = 14
@@ -153,7 +155,7 @@ def _install() -> None:
     command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", PACKAGE]
     if os.geteuid() != 0:
         raise PostgresError(f"the tests need {PACKAGE}: run as root: {' '.join(command)}")
-    with locked("apt"):
+    with packages.locked("tools"):  # apt's own lock turns the second one away
         if _newest() is not None:
             return
         if not _CREATE_CLUSTER.exists():
