@@ -13,6 +13,7 @@ from hypothesis import settings
 
 from dialerd import collector
 from dialerd.telemetry.metrics import Metrics
+from tests.support.compiled import share_compiled
 from tests.support.effort import examples
 from tests.support.logs import restored_logs
 from tests.support.postgres import Cluster, Shared
@@ -28,6 +29,7 @@ settings.load_profile("dialerd")
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 collector.relax()
+share_compiled()
 
 _NOTHING_MAY_BE_SKIPPED = os.environ.get("CI", "").lower() == "true"
 
