@@ -74,7 +74,7 @@ class _Call:
     handed_over: bool = False
     asked: bool = False
     blind: bool = False
-    """The link was lost meanwhile: that something was not heard proves nothing."""
+    """Nobody listened for a while, as the link was lost or another process's: what was not heard proves nothing."""
     failure: str | None = None
     """What the originate's job said after ``-ERR``."""
 
@@ -112,10 +112,28 @@ class EslCalls:
         if channel.call_id in self._ended:
             return
         self._doubts.pop(channel.call_id, None)
-        call = self._calls.setdefault(channel.call_id, _Call(channel.call_id, stranger=True))
+        call = self._calls.setdefault(channel.call_id, _Call(channel.call_id, stranger=True, blind=True))
         call.made = True
         call.progress = call.progress or channel.state is ChannelState.RINGING
         call.answered = call.answered or channel.state is ChannelState.UP
+
+    def unheard(self, call_id: str) -> bool:
+        """Whether a call may have been answered while nobody listened, which its channel alone tells for certain."""
+        call = self._calls.get(call_id)
+        return call is not None and call.blind and not call.answered
+
+    def look(self, headers: Headers) -> None:
+        """Take what the channel of a call says of itself (``uuid_dump``); as of a listing, nothing is told again.
+
+        FreeSWITCH notes the moment of an answer before it tells of it: one that is not noted yet will be heard.
+        """
+        call = self._calls.get(headers.get("Unique-ID", ""))
+        if call is None:
+            return
+        self._doubts.pop(call.id, None)
+        call.made, call.blind = True, False
+        call.progress = call.progress or _rang(headers)
+        call.answered = call.answered or _answered(headers)
 
     def keep(self, listed: Collection[str]) -> None:
         """After a full listing: drop the strangers, perhaps another's calls, that are missing for the second time."""
@@ -212,7 +230,7 @@ class EslCalls:
         events = self._made(call, headers)
         if _rang(headers):
             events += self._progress(call, headers)
-        if _happened(headers, "Caller-Channel-Answered-Time"):
+        if _answered(headers):
             events += self._answer(call, headers)
         if _happened(headers, "Caller-Channel-Bridged-Time"):
             events += self._bridge(call, headers)
@@ -290,6 +308,10 @@ def _rang(headers: Headers) -> bool:
     return _happened(headers, "Caller-Channel-Progress-Time") or _happened(
         headers, "Caller-Channel-Progress-Media-Time"
     )
+
+
+def _answered(headers: Headers) -> bool:
+    return _happened(headers, "Caller-Channel-Answered-Time")
 
 
 def _ending(call: _Call, headers: Headers) -> causes.Ending:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -33,7 +34,7 @@ from dialerd.pbx.esl_gateways import ADDED, GATEWAY_EVENTS, Gateways, GatewaySta
 from dialerd.pbx.esl_link import EslLink, EslSettings, NotSent
 from dialerd.pbx.esl_places import Places
 from dialerd.pbx.esl_status import Status, read_channels, read_status, sessions_of_a_call, why_closed
-from dialerd.pbx.esl_stream import EslEvent, EslFrame
+from dialerd.pbx.esl_stream import EslEvent, EslFrame, parse_event
 from dialerd.pbx.esl_thread import EslThread
 from dialerd.pbx.linked import LinkedDriver, LoginRefused
 
@@ -163,7 +164,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels that bear our mark, and follow them. Raises LinkLost.
 
-        The listing lags behind by some tenths of a second, so what is new in it, and what is missing, is asked for.
+        The listing lags behind by some tenths of a second, so what is new in it, and what is missing, is asked for; a
+        channel that may have been answered while nobody listened is asked itself.
         """
         listed: dict[str, LiveChannel] = {}
         new: set[str] = set()
@@ -186,19 +188,28 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         if listed:
             # Perhaps placed by a process before us, perhaps waiting in a queue.
             await self._want_bridges()
-        doubtful = [call for call in self._calls.followed() if call.call_id in new or call.call_id not in listed]
+        doubtful = [
+            call
+            for call in self._calls.followed()
+            if call.call_id in new or call.call_id not in listed or self._calls.unheard(call.call_id)
+        ]
         for start in range(0, len(doubtful), _AT_ONCE):
             asked = doubtful[start : start + _AT_ONCE]
-            answers = await asyncio.gather(*(self._exists(channel.call_id) for channel in asked))
+            answers = await asyncio.gather(*(self._lives(channel.call_id) for channel in asked))
             for channel, exists in zip(asked, answers, strict=True):
                 if exists:
                     listed.setdefault(channel.call_id, channel)
-                elif listed.pop(channel.call_id, None) is not None:
-                    self.forget(channel.call_id)
+                else:
+                    # Followed on: a channel that hangs up is hidden already, and tells its end only now.
+                    listed.pop(channel.call_id, None)
         if link is not self._link:
             raise LinkLost("the link was lost behind the listing")
         self._calls.keep(listed)
-        return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
+        # What was heard or asked since the listing is newer than it.
+        states = {call.call_id: call.state for call in self._calls.followed()}
+        return tuple(
+            replace(channel, state=states[channel.call_id]) for channel in listed.values() if channel.call_id in states
+        )
 
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:  # noqa: ARG002 - the protocol's
         """Nothing: FreeSWITCH is not asked to keep anything."""
@@ -323,6 +334,26 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             await self._exists(call_id)
         except LinkLost as error:
             self._log.warning("late_question_failed", reason=str(error))
+
+    async def _lives(self, call_id: str) -> bool:
+        return await (self._look_at(call_id) if self._calls.unheard(call_id) else self._exists(call_id))
+
+    async def _look_at(self, call_id: str) -> bool:
+        """Take a call's state from its channel; return whether there is one. Raises LinkLost."""
+        found: list[bool] = []
+
+        def each(frame: EslFrame) -> None:
+            headers = parse_event(frame.body).headers
+            found.append(headers.get("Unique-ID") == call_id)
+            if found[0]:
+                # Now, in order with the events around it.
+                self._calls.look(headers)
+
+        answer = await self._ask(wire.esl_api("uuid_dump", call_id), each)
+        if found != [True] and _NO_CHANNEL not in answer.reply:
+            first = answer.reply.strip().partition("\n")[0][:200]
+            raise LinkLost(f"FreeSWITCH refused to tell a channel's state: {first}")
+        return found == [True]
 
     async def _exists(self, call_id: str) -> bool:
         """Ask whether a call's channel exists, and end the call whose job failed and that has none. Raises LinkLost."""

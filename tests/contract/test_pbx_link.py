@@ -80,6 +80,22 @@ async def test_a_restarted_driver_follows_a_ringing_call_to_its_answer(rig: Rig)
 
 
 @contract
+async def test_a_restarted_driver_finds_a_call_answered_that_was_a_moment_ago(rig: Rig) -> None:
+    """Whoever takes it for ringing hangs it up when it should have been answered by then."""
+    first, before = await rig.up()
+    call_id = await rig.place(first, before, rig.order("04"))
+    await before.heard(Answered, call_id, SOON)
+    await first.stop()
+    second, after = await rig.up()
+    await rig.wait_listed(second, {call_id})
+    assert [channel.state for channel in await second.live()] == [ChannelState.UP]
+    assert await second.hangup(call_id)
+    ended = await after.ended(call_id, SOON)
+    assert ended.verdict == ANSWERED
+    assert after.of(call_id) == [ended]
+
+
+@contract
 async def test_nothing_is_told_after_stop(rig: Rig) -> None:
     driver, recorder = await rig.up()
     call_id = await rig.place(driver, recorder, rig.order("01"))

@@ -27,7 +27,7 @@ DEAD_GATEWAYS = {"dead": "gateway_unknown", "nocontact": "gateway_unknown"}
 _HANGUP = "CHANNEL_HANGUP_COMPLETE"
 
 
-@dataclass
+@dataclass(eq=False)
 class Channel:
     """A live channel, as ``show channels`` has it."""
 
@@ -36,9 +36,27 @@ class Channel:
     order: ReadOriginate
     behaviour: Behaviour
     made: float
-    state: str = "DOWN"
+    """Seconds since the epoch, as all moments here."""
+    states: list[tuple[float, str]]
+    """Its states so far and since when."""
+    ended: float | None = None
     job_open: bool = True
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+    @property
+    def state(self) -> str:
+        """What it is now."""
+        return self.states[-1][1]
+
+    def since(self, *states: str) -> float | None:
+        """When it first was in one of these states."""
+        return next((moment for moment, state in self.states if state in states), None)
+
+    def shown(self, moment: float) -> str | None:
+        """The state that a listing shows which is as old as this moment; None: it does not show the channel."""
+        if self.ended is not None and self.ended <= moment:
+            return None
+        return next((state for since, state in reversed(self.states) if since <= moment), None)
 
 
 @dataclass
@@ -63,6 +81,8 @@ class EslCallsAtPlay:
     def __init__(self, clock: Clock, tell: Callable[[str, bytes], None]) -> None:
         self._clock = clock
         self.channels: dict[str, Channel] = {}
+        self._ended: list[Channel] = []
+        """Those that a listing may still show."""
         self.far_end: list[FarEndCall] = []
         self._tell = tell
 
@@ -94,40 +114,65 @@ class EslCallsAtPlay:
         self._end(channel, "answer_uuid_kill" if channel.state == "ACTIVE" else "ringing_uuid_kill")
         return True
 
+    def answer(self, call_id: str) -> None:
+        """Let the callee answer a call now."""
+        self._answer(self.channels[call_id])
+
     def far_end_hangs_up(self, call_id: str) -> None:
         """Let the callee end an answered call."""
         self._end(self.channels[call_id], "answer_far_hangup")
 
     def listing(self) -> str:
-        """The answer to ``show channels as json``, which lags behind."""
-        now = self._clock.wall().timestamp()
+        """The answer to ``show channels as json``, out of a database that is written behind the channels' lives."""
+        then = self._now() - LISTING_LAG
+        self._ended = [channel for channel in self._ended if channel.shown(then) is not None]
+        shown = {channel: channel.shown(then) for channel in (*self.channels.values(), *self._ended)}
         rows = [
             {
                 "uuid": channel.call_id,
                 "direction": "outbound",
                 "created_epoch": str(int(channel.made)),
                 "name": f"sofia/external/{channel.number}",
-                "state": "CS_EXECUTE" if channel.state == "ACTIVE" else "CS_CONSUME_MEDIA",
-                "callstate": channel.state,
+                "state": "CS_EXECUTE" if state == "ACTIVE" else "CS_CONSUME_MEDIA",
+                "callstate": state,
                 "presence_data": channel.order.variables.get("presence_data", ""),
                 "accountcode": "",
             }
-            for channel in self.channels.values()
-            if now - channel.made >= LISTING_LAG
+            for channel, state in shown.items()
+            if state is not None
         ]
         return json.dumps({"row_count": len(rows), "rows": rows} if rows else {"row_count": 0})
+
+    def dump(self, call_id: str) -> bytes | None:
+        """The answer to ``uuid_dump``, which asks the channel itself; None: there is no such channel."""
+        channel = self.channels.get(call_id)
+        if channel is None:
+            return None
+        moments = {
+            "Answered": channel.since("ACTIVE"),
+            "Progress": channel.since("RINGING"),
+            "Progress-Media": channel.since("EARLY"),
+        }
+        return recordings.dump(call_id, channel.state, {name: int((at or 0) * 1e6) for name, at in moments.items()})
 
     def crash(self) -> None:
         """End every channel without a word."""
         for channel in self.channels.values():
             _stop(channel)
         self.channels.clear()
+        self._ended.clear()
+
+    def _now(self) -> float:
+        return self._clock.wall().timestamp()
+
+    def _enter(self, channel: Channel, state: str) -> None:
+        channel.states.append((self._now(), state))
 
     # How a call goes.
 
     def _make(self, call_id: str, number: str, order: ReadOriginate) -> None:
-        now = self._clock.wall().timestamp()
-        channel = Channel(call_id, number, order, behaviour_of(number), now)
+        now = self._now()
+        channel = Channel(call_id, number, order, behaviour_of(number), now, [(now, "DOWN")])
         self.channels[call_id] = channel
         self.far_end.append(FarEndCall(call_id, number, now))
         self._say(channel, "answer_far_hangup", "CHANNEL_CREATE")
@@ -138,10 +183,10 @@ class EslCallsAtPlay:
     def _begin(self, channel: Channel) -> None:
         behaviour = channel.behaviour
         if behaviour.first == "ring":
-            channel.state = "RINGING"
+            self._enter(channel, "RINGING")
             self._say(channel, "answer_far_hangup", "CHANNEL_PROGRESS")
         elif behaviour.first == "early":
-            channel.state = "EARLY"
+            self._enter(channel, "EARLY")
             self._say(channel, "early183_answer_far_hangup", "CHANNEL_PROGRESS_MEDIA")
         if behaviour.status == HTTPStatus.OK:
             self._later(channel, behaviour.wait, self._answer)
@@ -149,7 +194,7 @@ class EslCallsAtPlay:
             self._later(channel, behaviour.wait, self._refuse)
 
     def _answer(self, channel: Channel) -> None:
-        channel.state = "ACTIVE"
+        self._enter(channel, "ACTIVE")
         self._say(channel, "answer_far_hangup", "CHANNEL_ANSWER")
         self._close_job(channel, "answer_far_hangup")
         app, _, limit = channel.order.variables["execute_on_answer"].partition(" +")
@@ -181,9 +226,11 @@ class EslCallsAtPlay:
     def _end(self, channel: Channel, recording: str) -> None:
         _stop(channel)
         del self.channels[channel.call_id]
+        channel.ended = self._now()
+        self._ended.append(channel)
         for call in self.far_end:
             if call.call_id == channel.call_id and call.ended is None:
-                call.ended = self._clock.wall().timestamp()
+                call.ended = channel.ended
         self._say(channel, recording, _HANGUP)
         self._close_job(channel, recording)
 

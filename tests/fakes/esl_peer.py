@@ -77,6 +77,7 @@ class EslPeer:
             "api fsctl": lambda line: response("true" if " ".join(line.split()[2:]) in self.checks else "false"),
             "api show": self._show,
             "api uuid_exists": lambda line: response("true" if line.split()[2] in self.calls.channels else "false"),
+            "api uuid_dump": self._dump,
             "api uuid_kill": self._kill,
             "api callcenter_config": lambda _: response(
                 "name|strategy|moh_sound\n" + "".join(f"{queue}|longest-idle-agent|\n" for queue in QUEUES) + "+OK\n"
@@ -219,6 +220,10 @@ class EslPeer:
 
     def _kill(self, line: str) -> bytes:
         return response("+OK\n" if self.calls.kill(line.split()[2]) else "-ERR No such channel!\n")
+
+    def _dump(self, line: str) -> bytes:
+        dump = self.calls.dump(line.split()[2])
+        return response("-ERR No such channel!\n" if dump is None else dump.decode())
 
     def _gateway(self, line: str) -> bytes:
         name = line.split()[4]

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 from dialerd.pbx.esl_stream import EslStream, parse_event
 from tests.golden.esl_captures import Heard, Sent, conversation
+
+_DUMP = Path(__file__).parents[1] / "golden" / "esl_answers" / "uuid_dump.txt"
 
 REFUSALS = {
     403: "sip403_forbidden",
@@ -64,6 +69,24 @@ def bridge(call_id: str, other_id: str) -> bytes:
     recorded = event("queue_handed_over", "CHANNEL_BRIDGE", call_id)
     member = parse_event(recorded).headers["Bridge-B-Unique-ID"]
     return recorded.replace(member.encode(), other_id.encode())
+
+
+@functools.cache
+def recorded_dump() -> bytes:
+    """What a real FreeSWITCH 1.10.12 answered to ``uuid_dump``, right after the call's answer."""
+    return _DUMP.read_bytes()
+
+
+def dump(call_id: str, callstate: str, moments: Mapping[str, int]) -> bytes:
+    """The answer to ``uuid_dump`` as this call would have it. ``moments``: ``Answered``, …, in µs since 1970, or 0."""
+    recorded = recorded_dump()
+    told = recorded.replace(parse_event(recorded).headers["Unique-ID"].encode(), call_id.encode())
+    changes = {"Channel-Call-State": callstate, "Answer-State": "answered" if moments["Answered"] else "ringing"}
+    changes |= {f"Caller-Channel-{name}-Time": str(moment) for name, moment in moments.items()}
+    for name, value in changes.items():
+        told, count = re.subn(rb"(?m)^%s: .*$" % name.encode(), f"{name}: {value}".encode(), told)
+        assert count == 1, name
+    return told
 
 
 def frame(body: bytes) -> bytes:

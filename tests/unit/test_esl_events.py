@@ -21,6 +21,8 @@ from dialerd.pbx.driver import (
 )
 from dialerd.pbx.ended import REMEMBERED
 from dialerd.pbx.esl_events import EslCalls, job_id
+from dialerd.pbx.esl_stream import parse_event
+from tests.fakes import esl_recordings as recordings
 
 CALL = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -384,6 +386,33 @@ def test_a_listed_channel_is_followed_from_its_state_on() -> None:
         up, "NORMAL_CLEARING", variable_sip_hangup_disposition="recv_bye", Caller__Channel__Answered__Time=MOMENT
     )
     assert [type(event) for event in told] == [Ended]
+
+
+def test_a_found_channel_is_asked_itself_whether_it_was_answered() -> None:
+    """A listing is behind: it rings there, though its answer was told before anybody listened."""
+    calls = begun()
+    calls.adopt(LiveChannel(OTHER, ChannelState.DIALLING, 0.2))
+    assert (calls.unheard(OTHER), calls.unheard(CALL)) == (True, False)
+    calls.look(
+        parse_event(recordings.dump(OTHER, "ACTIVE", {"Answered": 7, "Progress": 5, "Progress-Media": 0})).headers
+    )
+    assert not calls.unheard(OTHER)
+    assert {call.call_id: call.state for call in calls.followed()}[OTHER] is ChannelState.UP
+    for name in ("CHANNEL_PROGRESS", "CHANNEL_ANSWER"):
+        assert calls.hear({"Event-Name": name, "Unique-ID": OTHER}) == []
+
+
+def test_a_channel_that_was_asked_before_its_answer_tells_it() -> None:
+    calls = begun()
+    calls.link_lost()
+    calls.look(parse_event(recordings.dump(CALL, "EARLY", {"Answered": 0, "Progress": 0, "Progress-Media": 5})).headers)
+    assert not calls.unheard(CALL), "what comes will be heard"
+    assert [call.state for call in calls.followed()] == [ChannelState.RINGING]
+    assert hear(calls, "CHANNEL_ANSWER") == [Answered(CALL)]
+    calls.adopt(LiveChannel(CALL, ChannelState.RINGING, 0.2))
+    assert [call.state for call in calls.followed()] == [ChannelState.UP], "no listing takes back what was heard"
+    calls.link_lost()
+    assert not calls.unheard(CALL)
 
 
 def test_a_listing_settles_a_doubt() -> None:

@@ -35,9 +35,11 @@ from tests.fakes import esl_recordings as recordings
 from tests.fakes.esl_peer import esl_peer, reply, response
 from tests.fakes.esl_syntax import read_originate
 from tests.support.freeswitch_bench import CALL, OTHER, Bench, an_order
+from tests.support.recorder import Recorder
 
 UNREACHABLE = Verdict(Outcome.UNREACHABLE, Fault.TRUNK)
 RINGS = "1202555010013"
+ROW = {"uuid": CALL, "presence_data": CALL, "callstate": "RINGING", "created_epoch": "1"}
 TRUNKS = {"a": "sofia/gateway/trunk/{number}", "b": "sofia/gateway/trunk/9{number}", "c": "loopback/{number}/out/XML"}
 
 
@@ -232,10 +234,79 @@ async def test_a_call_that_the_listing_does_not_show_yet_is_asked_for(bench: Ben
 
 async def test_a_call_that_the_listing_still_shows_after_its_end_is_not_live(bench: Bench) -> None:
     await bench.up()
-    rows = [{"uuid": CALL, "presence_data": CALL, "callstate": "RINGING", "created_epoch": "1"}]
-    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": rows}))
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
     assert await bench.driver.live() == ()
-    assert f"api uuid_exists {CALL}" in bench.peer.commands
+    assert f"api uuid_dump {CALL}" in bench.peer.commands
+
+
+async def test_a_call_that_was_answered_just_before_the_link_is_found_answered(bench: Bench) -> None:
+    """``show channels`` says for some tenths of a second that it rings; nobody will tell of its answer again."""
+    await bench.up()
+    await bench.driver.originate(an_order(number=RINGS))
+    await bench.told.heard(Ringing, CALL)
+    bench.peer.calls.answer(CALL)
+    await bench.told.heard(Answered, CALL)
+    await bench.driver.stop()
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
+    bench.told = Recorder()
+    bench.settings()
+    await bench.up()
+    assert [(each.call_id, each.state) for each in await bench.driver.live()] == [(CALL, ChannelState.UP)]
+    bench.peer.calls.far_end_hangs_up(CALL)
+    ended = await bench.told.ended(CALL)
+    assert bench.told.of(CALL) == [ended]
+    assert ended.verdict.outcome is Outcome.ANSWERED
+
+
+async def test_an_answer_while_the_link_was_away_is_found(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order(number=RINGS))
+    await bench.told.heard(Ringing, CALL)
+    mark = bench.told.mark
+    bench.peer.cut()
+    bench.peer.calls.answer(CALL)
+    await bench.told.link(LinkUp, after=mark)
+    assert [channel.state for channel in await bench.driver.live()] == [ChannelState.UP]
+    assert Answered(CALL) not in bench.told.of(CALL), "the listing told it"
+    await bench.driver.live()
+    assert bench.peer.commands.count(f"api uuid_dump {CALL}") == 1
+
+
+async def test_an_answer_that_is_told_behind_the_listing_stands(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order(number=RINGS))
+    await bench.told.heard(Ringing, CALL)
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    real = bench.peer.answers["api uuid_dump"]
+
+    def answered_behind(line: str) -> bytes | None:
+        rings = real(line)
+        bench.peer.calls.answer(CALL)
+        return rings
+
+    bench.peer.answers["api uuid_dump"] = answered_behind
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
+    assert [channel.state for channel in await bench.driver.live()] == [ChannelState.UP]
+    assert bench.told.of(CALL)[-1] == Answered(CALL)
+
+
+async def test_a_channel_that_hides_as_it_hangs_up_tells_its_end(bench: Bench) -> None:
+    """FreeSWITCH says of it that there is none, before it tells CHANNEL_HANGUP_COMPLETE."""
+    await bench.up()
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
+    assert await bench.driver.live() == ()
+    bench.peer.send(recordings.frame(recordings.event("answer_far_hangup", "CHANNEL_HANGUP_COMPLETE", CALL)))
+    assert (await bench.told.ended(CALL)).verdict.outcome is Outcome.ANSWERED
+
+
+async def test_a_channel_that_may_not_be_asked_is_not_guessed_about(bench: Bench) -> None:
+    await bench.up()
+    bench.peer.answers["api uuid_dump"] = lambda _: response("-ERR uuid_dump Command not found!\n")
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
+    with pytest.raises(LinkLost, match="refused to tell a channel's state: -ERR uuid_dump Command not found"):
+        await bench.driver.live()
 
 
 async def test_a_thousand_calls_are_found_again(bench: Bench) -> None:
