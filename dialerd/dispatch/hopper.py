@@ -121,7 +121,7 @@ class Hopper:
             return
         if held.loading:
             held.noted = _earlier(held.noted, at)
-        elif held.floor is None or rank > held.floor:
+        elif held.floor is None or rank > held.floor or (rank == held.floor and _is_late(held, at)):
             _expect(held, at)
 
     def fetch_again(self, campaign_id: int, at: datetime) -> None:
@@ -192,9 +192,7 @@ class Hopper:
 
     def _reload(self, campaign_id: int, held: _Bin) -> None:
         held.loading = False
-        if held.noted is not None:
-            noted, held.noted = held.noted, None
-            _expect(held, noted)
+        _expect_noted(held)
         if self._bins.get(campaign_id) is held:
             self.fill(campaign_id)
 
@@ -207,9 +205,7 @@ def _settle(held: _Bin, now: datetime, upcoming: Mapping[int, datetime]) -> None
     held.floor = None if held.exhausted or not held.queue else contacts.rank_of(held.queue[-1])
     held.seen = now
     held.next_due = min((at for rank, at in upcoming.items() if held.floor is None or rank > held.floor), default=None)
-    if held.noted is not None:
-        noted, held.noted = held.noted, None
-        _expect(held, noted)
+    _expect_noted(held)
     if held.stale:
         held.stale = held.exhausted = False
         held.seen, held.next_due = None, now
@@ -217,8 +213,19 @@ def _settle(held: _Bin, now: datetime, upcoming: Mapping[int, datetime]) -> None
 
 def _expect(held: _Bin, at: datetime) -> None:
     held.next_due = _earlier(held.next_due, at)
-    if held.seen is not None and at <= held.seen:
+    if _is_late(held, at):
         held.seen = None  # it was not there when it would have been seen
+
+
+def _is_late(held: _Bin, at: datetime) -> bool:
+    """Whether one who is told of now fell due before others who are at hand, as far as is known."""
+    return held.seen is None or at <= held.seen
+
+
+def _expect_noted(held: _Bin) -> None:
+    if held.noted is not None:
+        noted, held.noted = held.noted, None
+        _expect(held, noted)
 
 
 def _earlier(one: datetime | None, other: datetime) -> datetime:

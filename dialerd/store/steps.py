@@ -14,7 +14,7 @@ from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Call, CampaignStatus, Contact, ContactStatus
 from dialerd.store import batches, callbacks, last_look, notices
 from dialerd.store.callbacks import CallbackStatus
-from dialerd.store.contacts import cancel_chosen
+from dialerd.store.contacts import cancel_chosen, rank_of
 from dialerd.store.prepared import prepared
 from dialerd.store.records import CallStep, CampaignEnd, Event, EventDraft, EventKind, Originating, ended
 from dialerd.store.schema import (
@@ -282,7 +282,7 @@ def _contact_state(each: Contact) -> dict[str, Any]:
         "due_at": to_micros(each.next_attempt_at) if each.next_attempt_at is not None else 0,
         "deferred": False,
         # A promise is kept by its call: what follows, a retry too, is dialled in its turn.
-        "rank": CALLBACK_RANK if each.callback else each.priority,
+        "rank": rank_of(each),
         "updated_at": each.updated_at,
     }
 

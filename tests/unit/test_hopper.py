@@ -304,6 +304,22 @@ def test_retries_that_fall_due_behind_a_backlog_cost_no_fetch(play: Any) -> None
     play(scene)
 
 
+def test_one_that_is_told_of_late_comes_in_its_turn(play: Any) -> None:
+    """Behind a backlog, too: it fell due before those of its rank who are at hand."""
+
+    async def scene(bench: Bench) -> None:
+        due = bench.clock.wall()
+        bench.list.add(*range(1, 100), next_attempt_at=due)
+        await bench.filled()
+        earlier = due - timedelta(seconds=3)
+        bench.list.add(200, next_attempt_at=earlier)
+        bench.hopper.note_due(1, earlier, 0)
+        await bench.filled()
+        assert bench.at_hand[0] == 200
+
+    play(scene)
+
+
 def test_whoever_may_not_wait_is_fetched_alone(play: Any) -> None:
     """Another who fell due is no further than the backlog that is not at hand."""
 
