@@ -8,12 +8,8 @@ import pytest
 from playwright.async_api import Route, expect
 
 from tests.browser.desk import Desk
-from tests.contract.api.house import DEADLINE
 
 pytestmark = pytest.mark.slow
-
-PATIENCE = DEADLINE * 1000
-"""Milliseconds."""
 
 
 async def test_a_whole_campaign_from_creation_to_completed(dialing_desk: Desk) -> None:
@@ -39,7 +35,7 @@ async def test_a_whole_campaign_from_creation_to_completed(dialing_desk: Desk) -
     await desk.page.get_by_text("Connected: events show here").wait_for()
     await desk.page.get_by_role("button", name="Start Spring renewals").click()
     await desk.confirm("Start")
-    await expect(desk.page.locator(".campaign-head .state")).to_have_text("completed", timeout=PATIENCE)
+    await expect(desk.page.locator(".campaign-head .state")).to_have_text("completed")
     await desk.picture("campaign-completed")
 
     [campaign] = (await desk.house.ask("GET", "/campaigns")).json["data"]
@@ -105,7 +101,7 @@ async def test_a_lost_stream_goes_on_after_the_last_event(desk: Desk) -> None:
     await desk.page.route("**/events", answer)
     await desk.sign_in()
     await desk.open(f"/campaigns/{campaign_id}", "Spring")
-    await expect(desk.page.get_by_role("link", name="+1202555090")).to_be_visible(timeout=PATIENCE)
+    await expect(desk.page.get_by_role("link", name="+1202555090")).to_be_visible()
     assert asked[:2] == [None, "8"]
     numbers: list[Any] = [each["Number"] for each in await desk.rows("Events")]
     assert numbers == ["+1202555090", "+1202555080", "+1202555070"]
@@ -127,7 +123,7 @@ async def test_a_system_key_sees_how_much_each_tenant_uses(dialing_desk: Desk) -
     await desk.house.ask("POST", f"/campaigns/{campaign_id}/start")
     await desk.sign_in("system")
     row = desk.table("Tenants").get_by_role("row").filter(has=desk.page.get_by_role("cell", name="one", exact=True))
-    await expect(row).to_contain_text("2 of 100", timeout=PATIENCE)
+    await expect(row).to_contain_text("2 of 100")
     await expect(desk.table("Tenants").get_by_role("row").nth(2)).to_contain_text("0 of 100")
     await desk.page.get_by_role("heading", name="Calls at once, by tenant").wait_for()
     await desk.picture("overview-system")
