@@ -111,21 +111,6 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self.forget(order.call_id)
         return _refusal(answer.get("message"))
 
-    async def hangup(self, call_id: str) -> bool:
-        """Ask Asterisk to hang a call up, or as soon as its channel is made. Raises LinkLost."""
-        self._calls.asked(call_id)
-        answer = await self._ask(wire.ami_hangup(call_id))
-        if answer.response == "Success":
-            return True
-        if answer.get("message") != _NO_CHANNEL:
-            raise LinkLost(f"Asterisk refused the hangup: {answer.get('message')}")
-        if call_id in self._calls and not self._calls.has_channel(call_id):
-            # Asterisk took the order and has not made the channel yet. If it never will, that ends the call as well.
-            self._hang_up_when_made.add(call_id)
-            return True
-        self._calls.asked(call_id, False)
-        return False
-
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels whose ids are of our shape, and follow them. Raises LinkLost."""
         listed: dict[str, LiveChannel] = {}
@@ -177,6 +162,12 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
                 self._tell(state)
 
     # The link.
+
+    async def _ask_hangup(self, call_id: str) -> bool:
+        answer = await self._ask(wire.ami_hangup(call_id))
+        if answer.response != "Success" and answer.get("message") != _NO_CHANNEL:
+            raise LinkLost(f"Asterisk refused the hangup: {answer.get('message')}")
+        return answer.response == "Success"
 
     async def _connect(self) -> AmiLink:
         """Connect, log in and wait until Asterisk is ready; then tell LinkUp."""

@@ -143,24 +143,6 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             return self._unanswered(order.call_id, "the receipt is another order's")
         return Accepted()
 
-    async def hangup(self, call_id: str) -> bool:
-        """Ask FreeSWITCH to hang a call up, or as soon as its channel is made. Raises LinkLost."""
-        self._calls.asked(call_id)
-        command = wire.esl_api("uuid_kill", call_id)
-        for _ in range(2):
-            answer = await self._ask(command)
-            if answer.reply.startswith("+OK"):
-                return True
-            if _NO_CHANNEL not in answer.reply:
-                raise LinkLost(f"FreeSWITCH refused the hangup: {answer.reply.strip()}")
-            if call_id in self._calls and not self._calls.has_channel(call_id):
-                # FreeSWITCH took the order and has not made the channel yet. If it never will, that ends the call too.
-                self._hang_up_when_made.add(call_id)
-                return True
-            # It may have been made between the question and the answer: asked once more.
-        self._calls.asked(call_id, False)
-        return False
-
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels that bear our mark, and follow them. Raises LinkLost.
 
@@ -241,6 +223,13 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             self._wants_bridges = True
 
     # The link.
+
+    async def _ask_hangup(self, call_id: str) -> bool:
+        answer = await self._ask(wire.esl_api("uuid_kill", call_id))
+        asked = answer.reply.startswith("+OK")
+        if not asked and _NO_CHANNEL not in answer.reply:
+            raise LinkLost(f"FreeSWITCH refused the hangup: {answer.reply.strip()}")
+        return asked
 
     async def _connect(self) -> EslLink:
         """Connect, log in and subscribe; then tell LinkUp, why it takes no calls if so, and the gateways' states."""

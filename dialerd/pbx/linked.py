@@ -84,8 +84,13 @@ class Link(Protocol):
 class Followed(Protocol):
     """The calls that a driver follows."""
 
+    def __contains__(self, call_id: object) -> bool: ...
+
     def has_channel(self, call_id: str) -> bool:
         """Whether a call is known to have a channel."""
+
+    def asked(self, call_id: str, asked: bool = True) -> None:
+        """Note that a call's hangup is asked for (or that there is no such channel)."""
 
     def forget(self, call_id: str) -> None:
         """Drop what is remembered of a call."""
@@ -149,9 +154,19 @@ class LinkedDriver(ABC, Generic[L]):
         if self._state is LinkState.REFUSED:
             self._try_now.set()
 
-    @abstractmethod
     async def hangup(self, call_id: str) -> bool:
         """Ask the PBX to hang a call up, or as soon as its channel is made. Raises LinkLost."""
+        self._calls.asked(call_id)
+        for _ in range(2):
+            if await self._ask_hangup(call_id):
+                return True
+            if call_id in self._calls and not self._calls.has_channel(call_id):
+                # The PBX took the order and has not made the channel yet. If it never will, that ends the call as well.
+                self._hang_up_when_made.add(call_id)
+                return True
+            # It may have been made between the question and the answer: asked once more.
+        self._calls.asked(call_id, False)
+        return False
 
     def forget(self, call_id: str) -> None:
         """Drop what is remembered of a call that was settled without an Ended."""
@@ -159,6 +174,10 @@ class LinkedDriver(ABC, Generic[L]):
         self._hang_up_when_made.discard(call_id)
 
     # The link.
+
+    @abstractmethod
+    async def _ask_hangup(self, call_id: str) -> bool:
+        """Ask the PBX once to hang a channel up; False: it knows none of this id. Raises LinkLost."""
 
     @abstractmethod
     async def _connect(self) -> L:

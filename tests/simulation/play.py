@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import hashlib
 import warnings
@@ -29,6 +30,7 @@ from tests.simulation.follower import Follower
 from tests.simulation.scenario import Dice, Limit, List, Place, Scenario, drawn
 from tests.simulation.storm import Running, Storm
 from tests.simulation.world import Gone, SimulatedClock, World
+from tests.support.apart import apart
 from tests.support.logs import silent_logs
 from tests.support.virtual import run_virtual
 
@@ -89,10 +91,11 @@ async def _play(clock: Any, scenario: Scenario, folder: Path) -> Played:
 class Game:
     """One scenario on a world, from its campaigns to the verdict; another may follow on the same world."""
 
-    def __init__(self, world: World, scenario: Scenario, *, keep_log: bool = True) -> None:
+    def __init__(self, world: World, scenario: Scenario, *, judge_apart: bool = False) -> None:
+        """``judge_apart``: in a process of its own, without a log, so that the tables of it leave nothing behind."""
         self._world = world
         self._scenario = scenario
-        self._keep_log = keep_log
+        self._judge_apart = judge_apart
         self._dice = Dice(f"{scenario.seed}/game")
         self._over = False
         self._stop = asyncio.Event()
@@ -117,12 +120,17 @@ class Game:
         await keeping
         for following in self._following:
             following.cancel()
-        kept = books.read(world.folder / "dialerd.db")
+        judge = functools.partial(self._judge, storm)
+        broken, calls, log = apart(judge) if self._judge_apart else judge()
+        return Played(late + broken, log, calls, world.generation, clock.mono(), dict(storm.happened))
+
+    def _judge(self, storm: Storm) -> tuple[list[str], int, str]:
+        """What was broken, how many calls there were, and the log."""
+        kept = books.read(self._world.folder / "dialerd.db")
         followed = {campaign_id: follower.heard for campaign_id, follower in self._followers.items()}
-        case = verdict.Case(world, self._scenario, self._campaigns, storm, kept, followed)
-        log = "\n".join([kept.log(), *(f"{entry}" for entry in case.entries)]) if self._keep_log else ""
-        broken = late + verdict.broken(case)
-        return Played(broken, log, len(case.entries), world.generation, clock.mono(), dict(storm.happened))
+        case = verdict.Case(self._world, self._scenario, self._campaigns, storm, kept, followed)
+        log = "" if self._judge_apart else "\n".join([kept.log(), *(f"{entry}" for entry in case.entries)])
+        return verdict.broken(case), len(case.entries), log
 
     # -- the daemon -----------------------------------------------------------------------------------------------
 

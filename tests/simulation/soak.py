@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import sys
@@ -36,8 +37,10 @@ class Day:
 
     calls: int
     daemons: int
+    untrimmed: int
+    """Bytes that are resident, as the kernel counts them: with what the C library keeps of what was freed."""
     resident: int
-    """Bytes, as the kernel counts them."""
+    """The same without that."""
     objects: int
     """What Python's collector follows, with what was there before the first day and is left out of its work."""
     tasks: int
@@ -47,6 +50,7 @@ class Day:
     def __str__(self) -> str:
         return (
             f"{self.calls:>9,} calls {self.daemons:>5} daemons {self.resident / 2**20:>8.1f} MiB "
+            f"(untrimmed {self.untrimmed / 2**20:.1f}) "
             f"{self.objects:>9,} objects {self.tasks:>3} tasks {self.files:>3} files {self.threads:>3} threads"
         )
 
@@ -68,7 +72,7 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
     with world.existing():
         for day in range(days):
             began = clock.mono()
-            played = await Game(world, replace(scenario, seed=f"soak/{day}"), keep_log=False).run()
+            played = await Game(world, replace(scenario, seed=f"soak/{day}"), judge_apart=True).run()
             placed += played.calls
             if played.broken:
                 return [f"day {day + 1}: {fault}" for fault in played.broken]
@@ -77,7 +81,7 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
             world.told.clear()
             for pbx in world.pbxs.values():
                 pbx.ledger = Ledger(pbx.settings.ledger_size)
-            # What played.log, the verdict's tables and the day's daemons held is let go of before anything is counted.
+            # What the day's daemons held is let go of before anything is counted.
             del played
             await clock.sleep(max(0.0, began + _DAY - clock.mono()))
             measured.append(_measure(placed, world.generation))
@@ -87,16 +91,23 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
 
 def _measure(calls: int, daemons: int) -> Day:
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    untrimmed = _resident()
+    ctypes.CDLL(None).malloc_trim(0)
     return Day(
         calls=calls,
         daemons=daemons,
-        resident=pages * os.sysconf("SC_PAGE_SIZE"),
+        untrimmed=untrimmed,
+        resident=_resident(),
         objects=gc.get_freeze_count() + len(gc.get_objects()),
         tasks=len(asyncio.all_tasks()),
         files=len(os.listdir("/proc/self/fd")),
         threads=threading.active_count(),
     )
+
+
+def _resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _grown(measured: list[Day]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
+from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx.driver import (
     Accepted,
@@ -209,6 +210,24 @@ async def test_a_hangup_before_the_channel_is_made_is_kept_for_it(bench: Bench) 
     bench.peer.send(newchannel())
     await bench.peer.until(lambda: len(bench.peer.actions) > asked)
     assert bench.peer.actions[-1]["Channel"] == CALL
+
+
+async def test_a_channel_that_is_made_between_question_and_answer_is_asked_for_again(bench: Bench) -> None:
+    """Seen on a loaded Asterisk 16: the answer came behind the event of the channel that it had not found."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    real = bench.peer.answers["Hangup"]
+
+    def too_early(action: Action) -> bytes:
+        bench.peer.answers["Hangup"] = real
+        return newchannel() + error(action, "No such channel")
+
+    bench.peer.answers["Hangup"] = too_early
+    assert await bench.driver.hangup(CALL)
+    bench.peer.send(hangup(state=0) + response(word="Failure", reason=0))
+    ended = await bench.told.ended(CALL)
+    assert ended.verdict == Verdict(Outcome.CANCELLED, Fault.NONE)
+    assert ended.hung_up_by is HungUpBy.DIALER
 
 
 async def test_a_forgotten_call_tells_nothing_more(bench: Bench) -> None:
