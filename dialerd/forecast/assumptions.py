@@ -52,6 +52,10 @@ class Assumptions:
         shares = completed(self.shares, base.shares)
         return replace(base, shares=shares, ring_seconds=ring, talk_seconds=talk, seed=seed, **_FAULTLESS)
 
+    def carrier_fails(self, pbx: PbxConfig) -> bool:
+        """Whether carriers refuse or lose calls here, so that trunks may fall ill. Raises Unfit."""
+        return any(share > 0 for name, share in self.settings(pbx, 1).shares.items() if name not in _CALLEES)
+
 
 def _of_real_callees(pbx: PbxConfig) -> SimulatedSettings:
     """What is assumed behind a real PBX: the simulated one's callees, no fault of a carrier, and room enough."""

@@ -40,14 +40,15 @@ def add(main: click.Group, config_option: Callable[[Any], Any], load: Callable[[
     @click.option("--agent-calls", type=click.IntRange(min=1), help="Calls that the agent takes at once.")
     @click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same callees.")
     @click.option("--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="Look no further.")
+    @click.option("--whole", is_flag=True, help="Dial all of a long list, and not a part of it.")
     @click.option("--json", "as_json", is_flag=True, help="Print the forecast as JSON.")
     @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw it into this SVG file, too.")
     def simulate(path: Path, as_json: bool, plot: Path | None, contacts: str, **given: Any) -> None:
         """Forecast a campaign: when it is done, calls per hour, slots in use, and what limits it most.
 
         The daemon's own planner dials the list on a simulated PBX, as time jumps: by the limits of the configuration
-        file, with one campaign of these settings and nothing beside it. Nobody is called, and no store is touched. Exit
-        status: 0 the list gets done, 1 it does not.
+        file, with one campaign of these settings and nothing beside it. Of a long list a part is dialled, with the same
+        part of each limit. Nobody is called, and no store is touched. Exit status: 0 the list gets done, 1 it does not.
         """
         config = load(path)
         try:
@@ -60,8 +61,8 @@ def add(main: click.Group, config_option: Callable[[Any], Any], load: Callable[[
 def _simulate(config: Config, contacts: str, given: dict[str, Any], as_json: bool, plot: Path | None) -> bool:
     """Run and print a forecast; returns whether the list gets done. Raises Unfit (a ValueError), OSError."""
     from dialerd.clock import SystemClock
+    from dialerd.forecast import part, report
     from dialerd.forecast import plot as picture
-    from dialerd.forecast import report
     from dialerd.forecast.run import Run
     from dialerd.telemetry import logs
 
@@ -69,8 +70,13 @@ def _simulate(config: Config, contacts: str, given: dict[str, Any], as_json: boo
     # What the dispatcher logs of its trunks would stand between the lines of the forecast.
     logs.configure("error", "console", clock, full_numbers=False)
     question, listed = _question(config, contacts, given, clock.wall())
+    count = 1 if given["whole"] else part.parts(question, len(listed))
     with _progress(len(listed), quiet=as_json) as told:
-        came = Run(question, listed, told).run()
+        if count == 1:
+            came = Run(question, listed, told).run()
+        else:
+            cut, some = part.part(question, listed, count)
+            came = part.whole(question, Run(cut, some, lambda through: told(through * count)).run(), len(listed))
     if plot is not None:
         title = (
             f"{len(listed):,} contacts from {question.start:%Y-%m-%d %H:%M} UTC; hours in {question.settings.timezone}"

@@ -42,6 +42,7 @@ def to_json(question: Question, came: Came) -> dict[str, Any]:
         "done": came.why_not is None,
         "done_at": _utc(done) if came.why_not is None else None,
         "why_not": came.why_not,
+        "contacts_dialled": came.contacts.total() if came.of_part is None else came.of_part,
         "seconds": round(came.seconds, 3),
         "contacts": {"total": came.contacts.total(), **{each.value: came.contacts[each] for each in _SHOWN}},
         "calls": calls,

@@ -76,8 +76,12 @@ class Came:
     """Until the last call ended, or until nothing more could happen."""
     why_not: str | None
     """Why contacts are left; None: the list is done."""
+    why_rule: str | None
+    """The rule that says so, if one does."""
     settings: CampaignSettings
     trunk_limits: dict[str, int]
+    of_part: int | None = None
+    """How many contacts were dialled, where all figures are multiplied from a part of the list; None: all of them."""
 
 
 class _Trunks:
@@ -154,7 +158,8 @@ class Run:
         self._woken = False
         self._alarm: Timer | None = None
         self._alarm_at = math.inf
-        self._why = "nothing could be dialled"
+        self._why: tuple[str, str | None] = ("nothing could be dialled", None)
+        """Why not now, and the rule that says so."""
         self._last_end = 0.0
 
     def run(self) -> Came:
@@ -165,18 +170,18 @@ class Run:
     def _run(self) -> Came:
         longest = self._question.longest.total_seconds()
         self._plan()
-        why = None
+        why: tuple[str | None, str | None] = (None, None)
         while self._left:
             if not self._clock.step(longest):
                 late = self._clock.step() and len(self._calls) == 0
-                why = f"{self._question.longest.days} days are over" if late else self._why
+                why = (f"{self._question.longest.days} days are over", None) if late else self._why
                 break
             if self._woken:
                 self._plan()
         self._tally.close(self._clock.now())
         self._through[ContactStatus.PENDING] = self._left
         limits = {each.id: each.max_channels - each.reserved_channels for each in self._configured.trunks.values()}
-        return Came(self._tally, self._through, self._last_end, why, self._question.settings, limits)
+        return Came(self._tally, self._through, self._last_end, *why, self._question.settings, limits)
 
     # -- planning -----------------------------------------------------------------------------------------------
 
@@ -202,7 +207,7 @@ class Run:
         reason = planned.reasons.get(CAMPAIGN)
         self._tally.keeps(reason, now)
         if reason is not None:
-            self._why = reason.detail
+            self._why = (reason.detail, reason.rule)
         # A batch that is used up must not hide who is behind it; and who was put off falls due at a time that this plan
         # did not know.
         refilled = planned.hungry != () and self._waiting.refill(now.wall)

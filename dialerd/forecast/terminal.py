@@ -38,6 +38,8 @@ def _summary(question: Question, came: Came, told: dict[str, Any]) -> Renderable
         f"{contacts['total']:,}: {contacts['completed']:,} completed, {contacts['failed']:,} failed, "
         f"{contacts['cancelled']:,} cancelled",
     )
+    if came.of_part is not None:
+        table.add_row("", f"foretold by {came.of_part:,} of them, with that part of every limit; --whole dials all")
     rate = told["answer_rate"]
     answered = "" if rate is None else f", {rate:.0%} of them answered"
     table.add_row("calls", f"{told['calls']:,}{answered}; calls were up for {report.span(told['busy_seconds'])}")
