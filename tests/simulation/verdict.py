@@ -319,14 +319,18 @@ def events_walk_the_table(case: Case) -> Iterator[str]:
 
 
 def a_call_tells_each_step_once(case: Case) -> Iterator[str]:
-    """One ``originated``, at most one ``ringing`` and ``connected``, and one end."""
+    """One ``originated``, at most one ``ringing`` and ``connected``, and one end.
+
+    A contact that failed and is put back, as its trunk was to blame, is told again by the same call.
+    """
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     for event in case.books.events:
         if event["call_id"] is not None:
             kinds[event["call_id"]][event["kind"]] += 1
     for call_id, call in case.books.calls.items():
         told = kinds[call_id]
-        ends = sum(told[kind] for kind in _END_KINDS)
+        put_back = told["failed"] == told["retry_scheduled"] == 1 and call["fault"] == "trunk"
+        ends = sum(told[kind] for kind in _END_KINDS) - put_back
         if told["originated"] != 1 or ends != 1 or told["ringing"] > 1 or told["connected"] > 1:
             yield f"{dict(told)}: {_shown(call)}"
         if told["connected"] != (call["answered_at"] is not None):
