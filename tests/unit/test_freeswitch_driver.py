@@ -12,7 +12,7 @@ import pytest_asyncio
 from dialerd.clock import SystemClock
 from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
-from dialerd.pbx import esl_places
+from dialerd.pbx import esl_places, freeswitch
 from dialerd.pbx.driver import (
     Accepted,
     Answered,
@@ -44,7 +44,10 @@ TRUNKS = {"a": "sofia/gateway/trunk/{number}", "b": "sofia/gateway/trunk/9{numbe
 
 
 @pytest_asyncio.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    # Between two questions how FreeSWITCH is, nobody needs to wait as long as with a real one.
+    monkeypatch.setattr(freeswitch, "_LEAST_BETWEEN", 0.1)
+    monkeypatch.setattr(freeswitch, "_CLOSED_EVERY", 0.2)
     async with esl_peer(SystemClock()) as peer:
         bench = Bench(peer, TRUNKS)
         yield bench
