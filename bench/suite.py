@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import answers, calls, growth, imports, lists, slots, start, streams, wire
+from bench import answers, calls, growth, imports, lists, memory, slots, start, streams, wire
 from bench.context import Benchmark
 
 BENCHMARKS = (
@@ -10,6 +10,7 @@ BENCHMARKS = (
     Benchmark("slots", slots.run, 300, lab=True),
     Benchmark("wire", wire.run, 180),
     Benchmark("wire-postgres", wire.run_postgres, 240),
+    Benchmark("memory", memory.run, 180),
     Benchmark("freed", wire.run_freed, 180),
     Benchmark("streams", streams.run, 180),
     Benchmark("imports", imports.run, 600),

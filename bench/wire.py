@@ -48,13 +48,13 @@ async def run(bench: Bench) -> Found:
     for figure in _speed(work, "wire", "every step durable", channels, lasts, at_least(800)):
         yield figure
     yield Figure(
-        "memory.call",
-        "memory for a call in flight",
-        work.grown_mb * 1024 / max(1, work.seen.up),
-        "KB",
-        at_most(6),
+        "memory.left",
+        "memory at a full house, and what all that ended have left of theirs",
+        work.grown_mb,
+        "MB",
+        None,
         "PSS of all processes above that with the list loaded",
-        f"{work.grown_mb:.1f} MB for {work.seen.up:,} calls, and what {len(work.seen.hung_up):,} that ended have left",
+        f"{work.seen.up:,} calls were up, {len(work.seen.hung_up):,} had ended",
     )
 
 
