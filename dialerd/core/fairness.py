@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import heapify, heappop, heappush, heapreplace
 
 from dialerd.core.contact_rules import unruled
 from dialerd.core.model import Agent, Contact, Tenant, Trunk
@@ -14,7 +15,7 @@ from dialerd.core.throttle import Key, Level, Shares
 class Lane:
     """A campaign in the round, with its contacts that are left."""
 
-    __slots__ = ("_position", "agent", "crowds", "keys", "own", "probe", "tenant", "trunk", "unruled", "view")
+    __slots__ = ("_position", "agent", "crowds", "group", "keys", "own", "probe", "tenant", "trunk", "unruled", "view")
 
     def __init__(self, view: CampaignView, tenant: Tenant, agent: Agent) -> None:
         self.view = view
@@ -31,6 +32,7 @@ class Lane:
         """Its call would try a suspended trunk."""
         self.crowds: tuple[tuple[_Crowd, str | int], ...] = ()
         """Where it waits to be served, and as whom."""
+        self.group: _Group | None = None
 
     @property
     def contact(self) -> Contact | None:
@@ -68,7 +70,7 @@ class Lane:
 class _Crowd:
     """Who waits at one holder in this round, by how many lanes, and how much each was served."""
 
-    __slots__ = ("_everybody", "_least", "_shares", "holder", "lanes", "marks", "served")
+    __slots__ = ("_everybody", "_least", "_shares", "groups", "holder", "lanes", "marks", "served", "version")
 
     def __init__(self, holder: Key, shares: Shares) -> None:
         self.holder = holder
@@ -77,6 +79,10 @@ class _Crowd:
         self.marks: dict[str | int, float] = {}
         self.served: dict[str | int, float] = {}
         """What this round adds to the shares."""
+        self.groups: list[_Group] = []
+        """At a tenant: its lanes, by the way they go."""
+        self.version = 0
+        """Grows with each count: marks that were compared before it are others now."""
         self._least: float | None = None
         self._everybody: tuple[str | int, ...] | None = None
 
@@ -85,6 +91,7 @@ class _Crowd:
         marks = self._shares.marks(self.holder, self.lanes)
         self.marks = {owner: mark + self.served.get(owner, 0.0) for owner, mark in marks.items()}
         self._least = self._everybody = None
+        self.version += 1
 
     def leave(self, owner: str | int) -> None:
         """One lane of an owner waits here no more."""
@@ -114,12 +121,101 @@ class _Crowd:
         return self._everybody
 
 
+class _Group:
+    """The lanes of one tenant that go through one trunk: whose turn it is among them, their own marks say.
+
+    Marks only grow between two counts, so an entry of the heap that is out of date stands too far in front, and is put
+    right when it is met there.
+    """
+
+    __slots__ = ("_heap", "_version", "lanes", "tenant", "way", "within")
+
+    def __init__(self, way: _Way, tenant: str, within: _Crowd) -> None:
+        self.way = way
+        self.tenant = tenant
+        self.within = within
+        self.lanes: dict[str | int, Lane] = {}
+        self._heap: list[tuple[float, int]] = []
+        self._version = -1
+
+    def add(self, lane: Lane) -> None:
+        """A lane joins."""
+        self.lanes[lane.view.campaign.id] = lane
+        self._version = -1
+
+    def first(self) -> tuple[float, int]:
+        """The least mark within the tenant, and whose it is."""
+        marks = self.within.marks
+        if self._version != self.within.version:
+            self._version = self.within.version
+            self._heap = [(marks[lane.view.campaign.id], lane.view.campaign.id) for lane in self.lanes.values()]
+            heapify(self._heap)
+        while True:
+            mark, campaign = self._heap[0]
+            if campaign not in self.lanes:
+                heappop(self._heap)
+            elif marks[campaign] != mark:
+                heapreplace(self._heap, (marks[campaign], campaign))
+            else:
+                return mark, campaign
+
+
+_Turn = tuple[float, float, float, int, str]
+"""Marks at trunk and PBX, that within the tenant above its least, then the oldest campaign; and the tenant's name."""
+
+
+class _Way:
+    """A trunk with its PBX, and the tenants who wait there, the one whose turn it is in front.
+
+    A turn that has come to stand further back is put right when it is met in front; one that comes forward, as the
+    least mark within its tenant grows or somebody joins, is put in anew (:meth:`put`).
+    """
+
+    __slots__ = ("_heap", "_versions", "groups", "pbx", "trunk")
+
+    def __init__(self, trunk: _Crowd, pbx: _Crowd) -> None:
+        self.trunk = trunk
+        self.pbx = pbx
+        self.groups: dict[str, _Group] = {}
+        self._heap: list[_Turn] = []
+        self._versions = (-1, -1)
+
+    def put(self, group: _Group) -> None:
+        """Something changed within a tenant."""
+        if self._versions == (self.trunk.version, self.pbx.version):
+            heappush(self._heap, self._turn(group))
+
+    def first(self) -> _Turn | None:
+        """Whose turn it is; None: nobody waits here."""
+        versions = (self.trunk.version, self.pbx.version)
+        if self._versions != versions:
+            self._versions = versions
+            self._heap = [self._turn(group) for group in self.groups.values()]
+            heapify(self._heap)
+        while self._heap:
+            turn = self._heap[0]
+            group = self.groups.get(turn[4])
+            if group is None:
+                heappop(self._heap)
+            elif (actual := self._turn(group)) != turn:
+                heapreplace(self._heap, actual)
+            else:
+                return turn
+        return None
+
+    def _turn(self, group: _Group) -> _Turn:
+        mark, campaign = group.first()
+        tenant = group.tenant
+        return self.trunk.marks[tenant], self.pbx.marks[tenant], mark - group.within.least, campaign, tenant
+
+
 class Marks:
     """Fairness within one round: the shares as they stand, and what this round adds to them."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self._crowds: dict[Key, _Crowd] = {}
+        self._ways: dict[tuple[Key, Key], _Way] = {}
 
     def note_waiting(self, lanes: Iterable[Lane]) -> None:
         """These lanes could be served now: whoever is served, is served among them."""
@@ -134,16 +230,31 @@ class Marks:
         for crowd, owner in lane.crowds:
             if owner not in crowd.marks:
                 crowd.count()
+        self._changed(lane)
 
     def leave(self, lane: Lane) -> None:
         """A lane can no longer be served, or only by another trunk."""
         for crowd, owner in lane.crowds:
             crowd.leave(owner)
-        lane.crowds = ()
+        group = lane.group
+        assert group is not None
+        del group.lanes[lane.view.campaign.id]
+        if not group.lanes:
+            del group.way.groups[group.tenant]
+            group.within.groups.remove(group)
+        self._changed(lane)
+        lane.crowds, lane.group = (), None
 
-    def least(self, lanes: Iterable[Lane]) -> Lane:
+    def least(self) -> Lane:
         """The lane that was served least: at its trunk, then at its PBX, then within its tenant; then the oldest."""
-        return min(lanes, key=_turn)
+        turns = []
+        for way in self._ways.values():
+            turn = way.first()
+            if turn is not None:
+                at_trunk, at_pbx, within, campaign, tenant = turn
+                lane = way.groups[tenant].lanes[campaign]
+                turns.append((at_trunk - way.trunk.least, at_pbx - way.pbx.least, within, campaign, lane))
+        return min(turns, key=lambda turn: turn[:4])[4]
 
     def serve(self, lane: Lane) -> tuple[tuple[Key, tuple[str | int, ...]], ...]:
         """Note that a lane was served; returns who waited at each of its holders."""
@@ -151,6 +262,7 @@ class Marks:
         for crowd, owner in lane.crowds:
             crowd.serve(owner, lane.weight if crowd.holder.level is Level.TENANT else lane.tenant.weight)
             waited.append((crowd.holder, crowd.everybody))
+        self._changed(lane)
         return tuple(waited)
 
     def _enter(self, lane: Lane) -> None:
@@ -162,16 +274,22 @@ class Marks:
             crowd.lanes[owner] = crowd.lanes.get(owner, 0) + 1
             crowds.append((crowd, owner))
         lane.crowds = tuple(crowds)
+        trunk, pbx, within = (crowd for crowd, _ in crowds)
+        way = self._ways.get((trunk.holder, pbx.holder))
+        if way is None:
+            way = self._ways[trunk.holder, pbx.holder] = _Way(trunk, pbx)
+        group = way.groups.get(lane.tenant.id)
+        if group is None:
+            group = way.groups[lane.tenant.id] = _Group(way, lane.tenant.id, within)
+            within.groups.append(group)
+        group.add(lane)
+        lane.group = group
 
-
-def _turn(lane: Lane) -> tuple[float, float, float, int]:
-    (trunk, at_trunk), (pbx, at_pbx), (tenant, within) = lane.crowds
-    return (
-        trunk.marks[at_trunk] - trunk.least,
-        pbx.marks[at_pbx] - pbx.least,
-        tenant.marks[within] - tenant.least,
-        lane.view.campaign.id,
-    )
+    @staticmethod
+    def _changed(lane: Lane) -> None:
+        """The least mark within a tenant may be another: all ways on which it waits look at it again."""
+        for group in lane.crowds[-1][0].groups:
+            group.way.put(group)
 
 
 def charge(shares: Shares, call: PlannedCall) -> None:

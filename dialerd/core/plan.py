@@ -68,7 +68,7 @@ class _Round:
     def __init__(self, snapshot: Snapshot, now: Moment) -> None:
         self._snapshot = snapshot
         self._now = now
-        self._draft = Draft(snapshot.book)
+        self._draft = Draft(snapshot.book, snapshot.horizon)
         self._marks = Marks(snapshot.shares)
         self._calls: list[PlannedCall] = []
         self._deferrals: list[Deferral] = []
@@ -90,7 +90,7 @@ class _Round:
         self._marks.note_waiting(self._lanes.values())
         self._keep_for_the_patient()
         while self._lanes:
-            self._place(self._marks.least(self._lanes.values()))
+            self._place(self._marks.least())
         return Plan(
             tuple(self._calls),
             tuple(self._deferrals),
@@ -180,10 +180,14 @@ class _Round:
                 self._ask(lane, only_trunks=True)
 
     def _ask(self, lane: Lane, *, only_trunks: bool = False) -> None:
-        self._marks.leave(lane)
+        before = lane.trunk
         if only_trunks:
             self._full.pop(lane.view.campaign.id, None)
-        if self._by_some_trunk(lane) if only_trunks else self._ready(lane):
+        goes_on = self._by_some_trunk(lane) if only_trunks else self._ready(lane)
+        if goes_on and lane.trunk is before:
+            return
+        self._marks.leave(lane)
+        if goes_on:
             self._marks.join(lane)
         else:
             del self._lanes[lane.view.campaign.id]

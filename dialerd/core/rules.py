@@ -15,8 +15,6 @@ from dialerd.core.windows import Window, lifetime
 
 LEAD = 0.02
 """Seconds before the moment of a call at which it is planned at the latest: its commit happens meanwhile."""
-HORIZON = 0.05
-"""Seconds ahead for which a round plans the calls of a rate whose next moment has come: they share one commit."""
 AFTER = 0.001
 """Seconds by which a wake comes late rather than early: waking in vain at the very edge would repeat without end."""
 _STALE = timedelta(seconds=1)
@@ -169,7 +167,7 @@ def routes(
 
 def blocked(draft: Draft, keys: Iterable[Key], now: Moment) -> Block | None:
     """The first limit that keeps a call of these holders out of this round; None where none does."""
-    return draft.block(keys, now.mono + LEAD, now.mono + HORIZON)
+    return draft.block(keys, now.mono + LEAD, now.mono + draft.horizon)
 
 
 def _limit_reason(draft: Draft, key: Key, now: Moment) -> Reason:

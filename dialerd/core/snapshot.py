@@ -10,6 +10,13 @@ from dialerd.core.model import Agent, Campaign, Contact, Pbx, Tenant, Trunk
 from dialerd.core.throttle import Book, Key, Shares
 from dialerd.core.windows import WindowMemo
 
+HORIZON = 0.05
+"""Seconds ahead for which a round plans at least: calls of one rate then share a commit."""
+FARTHEST = 0.25
+"""And at most."""
+_OF_A_ROUND = 10
+"""So many times as far as the last round took, a round looks ahead: then rounds take a tenth of a core at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -69,6 +76,8 @@ class Snapshot:
     system: Gate = OPEN
     """Closed while the daemon drains or the store fails."""
     windows: WindowMemo = field(default_factory=WindowMemo)
+    horizon: float = HORIZON
+    """Seconds ahead for which a round plans the calls of a rate whose next moment has come (:func:`horizon`)."""
     live: bool = True
     """Limits and gates are those of this moment; a daemon that does not dial knows none of them."""
 
@@ -112,3 +121,8 @@ class Plan:
     """Per campaign, the first rule that keeps it from dialing (more) now."""
     hungry: tuple[int, ...]
     """Campaigns that could dial and have no due contact at hand."""
+
+
+def horizon(took: float) -> float:
+    """How far ahead a round plans, by the seconds that the one before took: the more campaigns, the longer that is."""
+    return min(FARTHEST, max(HORIZON, _OF_A_ROUND * took))

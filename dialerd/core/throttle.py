@@ -237,8 +237,10 @@ class Book:
 class Draft:
     """A plan's own view of the book: what it would take, without taking it."""
 
-    def __init__(self, book: Book) -> None:
+    def __init__(self, book: Book, horizon: float = 0.0) -> None:
+        """``horizon``: seconds ahead for which calls of a rate may be planned, once its next moment has come."""
         self._book = book
+        self.horizon = horizon
         self._used: Counter[Key] = Counter()
         self._next: dict[Key, float] = {}
         self.version = 0
@@ -297,6 +299,8 @@ class Shares:
     def __init__(self) -> None:
         self._marks: dict[Key, dict[str | int, float]] = {}
         self._floor: dict[Key, float] = {}
+        self._waited: dict[Key, Iterable[str | int]] = {}
+        """Who waited at the last service: the calls of one round, hundreds of owners perhaps, share one tuple."""
 
     def marks(self, holder: Key, waiting: Iterable[str | int]) -> Mapping[str | int, float]:
         """The marks of those who wait at a holder, the least of them being 0."""
@@ -307,10 +311,11 @@ class Shares:
 
     def serve(self, holder: Key, owner: str | int, weight: float, waiting: Iterable[str | int]) -> None:
         """Note that one of those who wait was served."""
-        marks, floor = self._marks.setdefault(holder, {}), self._floor.get(holder, 0.0)
-        raised = {each: max(marks.get(each, floor), floor) for each in waiting}
-        raised[owner] = raised.get(owner, floor) + 1.0 / weight
+        marks, floor = self._marks.get(holder, {}), self._floor.get(holder, 0.0)
+        if not isinstance(waiting, tuple) or self._waited.get(holder) is not waiting:
+            # Only those who wait keep a mark: the table stays as small as the crowd.
+            marks = self._marks[holder] = {each: max(marks.get(each, floor), floor) for each in waiting}
+            self._waited[holder] = waiting
+        marks[owner] = marks.get(owner, floor) + 1.0 / weight
         # Taken after the service: ever new owners, each served once, would keep it down and all others waiting.
-        self._floor[holder] = min(raised.values())
-        # Only those who wait keep a mark: the table stays as small as the crowd.
-        self._marks[holder] = raised
+        self._floor[holder] = min(marks.values())

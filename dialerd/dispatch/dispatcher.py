@@ -15,8 +15,8 @@ from dialerd.core.forecast import Pace
 from dialerd.core.model import Agent, Call, CallStatus, Campaign, ContactStatus, Pbx, Tenant, Trunk
 from dialerd.core.permit import number_rules
 from dialerd.core.plan import opening, plan
-from dialerd.core.rules import HORIZON, explain
-from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
+from dialerd.core.rules import explain
+from dialerd.core.snapshot import HORIZON, OPEN, CampaignView, Gate, PlannedCall, Snapshot, horizon
 from dialerd.core.throttle import Arrival, Capacity, Key, Level, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
@@ -44,6 +44,10 @@ log = structlog.get_logger(__name__)
 
 _DEAR = 0.002
 """Seconds of a plan after which the loop is left to others for a while: there are hundreds of campaigns."""
+_FADES = 0.9
+"""By each round, the memory of one that took longer: some are cheap, for nothing was to be had."""
+_SOON = 0.5
+"""Seconds for which contacts that were fetched wait for a trunk to open before they are looked at all the same."""
 _LONGEST_SLEEP = 60.0
 """A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
 
@@ -74,8 +78,11 @@ class Dispatcher:
         self._windows = WindowMemo()
         self._woken = asyncio.Event()
         self._stirred = True
-        """More happened since the last plan than that calls gave back what they occupied."""
+        """More happened since the last plan than that calls gave back what they occupied, or contacts were fetched."""
+        self._fetched = False
         self._wake_at: float | None = None
+        self._took = 0.0
+        """Seconds that rounds of the planner took lately, the longest of them."""
         self._tasks = Tasks(metrics)
         self._draining: str | None = None
         self._leaving = False
@@ -117,7 +124,7 @@ class Dispatcher:
         ).seen
         self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
         """Hears that a PBX which left the configuration has no call of ours any more."""
-        self.hopper = Hopper(store, clock, self._tasks.spawn, self.wake)
+        self.hopper = Hopper(store, clock, self._tasks.spawn, self._loaded)
         self._roster = Roster(self.hopper)
         metrics.watch_queue("contacts_at_hand", self.hopper.__len__)
         metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._roster)))
@@ -149,6 +156,11 @@ class Dispatcher:
     def wake(self) -> None:
         """Something happened: plan again soon."""
         self._stirred = True
+        self._woken.set()
+
+    def _loaded(self) -> None:
+        """Contacts of a campaign were fetched: they are planned with as soon as a trunk takes a call."""
+        self._fetched = True
         self._woken.set()
 
     def _freed(self) -> None:
@@ -361,11 +373,12 @@ class Dispatcher:
         self.trunks.pace()
         if not self._stirred:
             opens = opening(self._configured.trunks.values(), self._gates(), self._book, now)
-            if opens is None or opens > now.mono:
+            if self._may_wait(opens, now.mono):
                 self._wake_at = min((each for each in (opens, self._wake_at) if each is not None), default=None)
                 return self._wake_at
-        self._stirred = False
+        self._stirred = self._fetched = False
         planned = plan(self.snapshot(), now)
+        self._took = max(self._clock.mono() - now.mono, _FADES * self._took)
         for campaign_id in planned.hungry:
             self.hopper.fill(campaign_id)
         for deferral in planned.deferrals:
@@ -383,6 +396,13 @@ class Dispatcher:
         self._wake_at = planned.wake_at
         return planned.wake_at
 
+    def _may_wait(self, opens: float | None, now: float) -> bool:
+        """Whether there is nothing to plan until a trunk takes a call, as it does at the moment ``opens``."""
+        if opens is not None and opens <= now:
+            return False
+        # Who was fetched may have to be put off, or cancelled, and that does not wait for a trunk that stays closed.
+        return not self._fetched or (opens is not None and opens <= now + _SOON)
+
     def snapshot(self) -> Snapshot:
         """All that the planner would know if it were asked now."""
         return Snapshot(
@@ -396,6 +416,7 @@ class Dispatcher:
             placed_today=self._sender.placed_today(),
             system=self._system(),
             windows=self._windows,
+            horizon=horizon(self._took),
         )
 
     def _gates(self) -> Mapping[Key, Gate]:

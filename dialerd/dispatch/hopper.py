@@ -56,6 +56,8 @@ class _Bin:
     """Something changed while a fetch was under way: what it brings may miss it."""
     noted: datetime | None = None
     """When the first of those falls due who were noted while a fetch was under way."""
+    put_off: bool = False
+    """A fetch was asked for while too many were not committed."""
 
 
 class Hopper:
@@ -111,8 +113,12 @@ class Hopper:
     def done(self, campaign_id: int, contact_id: int) -> None:
         """The contact's fate is committed: the store tells of it from now on."""
         held = self._bins.get(campaign_id)
-        if held is not None:
-            held.placing.discard(contact_id)
+        if held is None:
+            return
+        held.placing.discard(contact_id)
+        if held.put_off and len(held.placing) < _UNCOMMITTED:
+            held.put_off = False
+            self.fill(campaign_id)
 
     def note_due(self, campaign_id: int, at: datetime, rank: int) -> None:
         """A contact of a rank falls due at a moment, by the store too."""
@@ -145,7 +151,10 @@ class Hopper:
     def fill(self, campaign_id: int) -> None:
         """Fetch due contacts, unless there can be none or a fetch is under way."""
         held = self._bins.get(campaign_id)
-        if held is None or held.loading or len(held.placing) >= _UNCOMMITTED:
+        if held is None or held.loading:
+            return
+        if len(held.placing) >= _UNCOMMITTED:
+            held.put_off = True
             return
         due = held.next_due is not None and held.next_due <= self._clock.wall()
         if not due and (held.exhausted or len(held.queue) >= held.batch):

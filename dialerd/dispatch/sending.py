@@ -137,7 +137,7 @@ class Sender:
         if len(claimed) < len(sending):
             for campaign_id in {each.live.call.campaign_id for each in sending}:
                 self._hopper.stir(campaign_id)
-        self._wake()
+            self._wake()
 
     async def _send(self, sending: _Sending) -> None:
         """Wait for the moment that every limit allows, look once more, and send. Never sent twice."""

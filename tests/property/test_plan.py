@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dialerd.core.model import CampaignStatus, Contact
 from dialerd.core.plan import opening, plan
-from dialerd.core.rules import HORIZON, explain
-from dialerd.core.snapshot import CampaignView, Gate, Plan
+from dialerd.core.rules import explain
+from dialerd.core.snapshot import HORIZON, CampaignView, Gate, Plan
 from dialerd.core.throttle import Key, Level
 from dialerd.core.windows import window
 from tests.support.contacts import a_contact

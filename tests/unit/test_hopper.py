@@ -13,6 +13,7 @@ import pytest
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Contact
+from dialerd.dispatch import hopper
 from dialerd.dispatch.hopper import LEAST, Hopper
 from dialerd.store import contact_due
 from dialerd.store.contacts import rank_of
@@ -412,6 +413,26 @@ def test_what_is_held_is_bounded_and_nothing_that_is_let_go_is_lost(play: Any) -
             bench.hopper.done(1, taken.id)
             await asyncio.gather(*bench.tasks)
         assert sorted(dialled) == list(range(1, 200))
+
+    play(scene)
+
+
+def test_a_fetch_that_waited_for_the_writer_is_made_as_soon_as_it_has_followed(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hopper, "_UNCOMMITTED", 3)
+
+    async def scene(bench: Bench) -> None:
+        bench.list.add(*range(1, 2 * LEAST))
+        await bench.filled()
+        taken = [bench.take() for _ in range(LEAST - 1)]
+        await bench.filled()
+        assert len(bench.at_hand) == 1
+        for each in taken:
+            del bench.list.pending[each.id]
+            bench.hopper.done(1, each.id)
+        await asyncio.gather(*bench.tasks)
+        assert len(bench.at_hand) == LEAST
 
     play(scene)
 

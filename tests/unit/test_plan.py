@@ -11,8 +11,8 @@ import pytest
 from dialerd.core.fairness import Lane
 from dialerd.core.model import CampaignStatus
 from dialerd.core.plan import PATIENCE, _Round, opening, plan
-from dialerd.core.rules import HORIZON, LEAD, explain
-from dialerd.core.snapshot import CampaignView, Gate, Plan, PlannedCall
+from dialerd.core.rules import LEAD, explain
+from dialerd.core.snapshot import FARTHEST, HORIZON, CampaignView, Gate, Plan, PlannedCall, horizon
 from dialerd.core.throttle import Key, Level
 from tests.support.contacts import a_contact
 from tests.support.planning import GUARD, NOON, World, a_campaign, a_view, at, some_contacts
@@ -175,6 +175,15 @@ class TestLimits:
         moments = [call.send_at for call in world.plan(left, seconds=planned.wake_at).calls]
         assert moments[0] == pytest.approx(planned.wake_at + LEAD, abs=0.003)
         assert moments[-1] > planned.wake_at + HORIZON - 0.006
+
+    def test_a_round_that_takes_long_looks_farther_ahead(self) -> None:
+        """There are hundreds of campaigns: the longer a round takes, the more calls it is to plan."""
+        assert [horizon(took) for took in (0.0, 0.004, 0.02, 9.0)] == [HORIZON, HORIZON, 0.2, FARTHEST]
+        world, view = World(trunk_rate=200), a_view(a_campaign(trunks=("a",)), contacts=90)
+        planned = plan(replace(world.snapshot(view), horizon=0.2), at(0))
+        moments = [call.send_at for call in planned.calls]
+        assert moments == pytest.approx([index * (1 + GUARD) / 200 for index in range(38)])
+        assert planned.wake_at == pytest.approx(0.2 - LEAD, abs=0.008)
 
     def test_a_wake_at_the_edge_is_not_in_vain(self) -> None:
         """However the moment rounds: whoever is woken for a rate is served, and does not ask for that moment again."""
