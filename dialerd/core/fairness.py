@@ -33,6 +33,7 @@ class Lane:
         self.crowds: tuple[tuple[_Crowd, str | int], ...] = ()
         """Where it waits to be served, and as whom."""
         self.group: _Group | None = None
+        """With whom it stands in line there."""
 
     @property
     def contact(self) -> Contact | None:

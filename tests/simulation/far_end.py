@@ -46,6 +46,11 @@ class LateBook:
             self.given_up[call_id] = self._clock.mono()
             self.by[call_id] = driver
 
+    def clear(self) -> None:
+        """Begin anew: whoever stands here holds a daemon that is long gone."""
+        for book in (self.given_up, self.by, self.shown, self.asked):
+            book.clear()
+
     def came(self, call_id: str, driver: WatchedDriver) -> None:
         """A daemon is told of a call's channel."""
         if call_id in self.given_up:

@@ -79,6 +79,7 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
             books.archive(folder / "dialerd.db")
             world.sent.clear()
             world.told.clear()
+            world.late.clear()
             for pbx in world.pbxs.values():
                 pbx.ledger = Ledger(pbx.settings.ledger_size)
             # What the day's daemons held is let go of before anything is counted.
