@@ -136,12 +136,8 @@ class _Group:
         self.tenant = tenant
         self.within = within
         self.lanes: dict[str | int, Lane] = {}
+        """By their campaigns. Whoever joins is counted by the crowd, and every count makes the heap anew."""
         self._heap: list[tuple[float, int]] = []
-        self._version = -1
-
-    def add(self, lane: Lane) -> None:
-        """A lane joins."""
-        self.lanes[lane.view.campaign.id] = lane
         self._version = -1
 
     def first(self) -> tuple[float, int]:
@@ -283,7 +279,7 @@ class Marks:
         if group is None:
             group = way.groups[lane.tenant.id] = _Group(way, lane.tenant.id, within)
             within.groups.append(group)
-        group.add(lane)
+        group.lanes[lane.view.campaign.id] = lane
         lane.group = group
 
     @staticmethod
