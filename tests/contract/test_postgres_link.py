@@ -49,6 +49,8 @@ class Cutter(Proxy):
             sink.write(data)
             await sink.drain()
         assert not losing or self.lost.is_set()
+        if not sink.is_closing():
+            sink.write_eof()  # who says goodbye waits for the other's end
 
     def _lose(self) -> None:
         self.lose = None
