@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,3 +24,10 @@ def examples(full: int) -> int:
 def seeds(count: int) -> list[object]:
     """So many seeds: the first for every check, all of them for the whole test run."""
     return [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in range(count)]
+
+
+def some(values: Sequence[object]) -> list[object]:
+    """Every fifth of them for every check, all of them for the whole test run."""
+    return [
+        pytest.param(value, marks=[pytest.mark.slow] if index % _SHARE else []) for index, value in enumerate(values)
+    ]
