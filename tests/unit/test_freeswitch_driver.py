@@ -44,14 +44,18 @@ TRUNKS = {"a": "sofia/gateway/trunk/{number}", "b": "sofia/gateway/trunk/9{numbe
 
 
 @pytest_asyncio.fixture
-async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    # Between two questions how FreeSWITCH is, nobody needs to wait as long as with a real one.
-    monkeypatch.setattr(freeswitch, "_LEAST_BETWEEN", 0.1)
-    monkeypatch.setattr(freeswitch, "_CLOSED_EVERY", 0.2)
+async def bench() -> AsyncIterator[Bench]:
     async with esl_peer(SystemClock()) as peer:
         bench = Bench(peer, TRUNKS)
         yield bench
         await bench.driver.stop()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two questions how FreeSWITCH is, nobody waits as long as with a real one."""
+    monkeypatch.setattr(freeswitch, "_LEAST_BETWEEN", 0.1)
+    monkeypatch.setattr(freeswitch, "_CLOSED_EVERY", 0.2)
 
 
 async def test_an_order_is_sent_once_with_the_calls_id_as_the_jobs(bench: Bench) -> None:
@@ -376,6 +380,7 @@ async def test_gateways_are_told_after_the_link_and_at_each_change(bench: Bench)
     assert not any(event.up for event in bench.told.events[mark:] if isinstance(event, TrunkState))
 
 
+@pytest.mark.usefixtures("soon")
 async def test_a_gateway_that_is_taken_away_and_comes_back_is_told_at_once(bench: Bench) -> None:
     """The next ping is hours away."""
     bench.settings(ping_every=9999.0)
@@ -393,6 +398,7 @@ async def test_a_gateway_that_is_taken_away_and_comes_back_is_told_at_once(bench
     await bench.told.until(lambda event: isinstance(event, TrunkState) and event.up, after=mark)
 
 
+@pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("happens", ["shutdown", "no channel"])
 async def test_what_happens_makes_it_ask_at_once_whether_calls_are_taken(bench: Bench, happens: str) -> None:
     """A pause is told by no event: an order that became no channel is the first that is heard of it."""
@@ -410,6 +416,7 @@ async def test_what_happens_makes_it_ask_at_once_whether_calls_are_taken(bench: 
     await bench.told.until(lambda event: isinstance(event, Ceilings) and event.closed is None)
 
 
+@pytest.mark.usefixtures("soon")
 async def test_ceilings_are_of_calls_which_take_three_sessions_through_loopback(bench: Bench) -> None:
     bench.trunks = {"a": "loopback/{number}/out", "b": "loopback/{number}/other"}
     bench.settings(ping_every=9999.0)
