@@ -75,6 +75,8 @@ class _Call:
     asked: bool = False
     blind: bool = False
     """Nobody listened for a while, as the link was lost or another process's: what was not heard proves nothing."""
+    missed: bool = False
+    """The link was lost since its channel was last known to be there."""
     failure: str | None = None
     """What the originate's job said after ``-ERR``."""
 
@@ -116,6 +118,16 @@ class EslCalls:
         call.made = True
         call.progress = call.progress or channel.state is ChannelState.RINGING
         call.answered = call.answered or channel.state is ChannelState.UP
+
+    def missed(self, call_id: str) -> bool:
+        """Whether a call may have ended while the link was lost, though a listing that lags still shows it."""
+        call = self._calls.get(call_id)
+        return call is not None and call.missed
+
+    def exists(self, call_id: str) -> None:
+        """A call's channel was asked for, and is there: from now on its end is heard."""
+        if call_id in self._calls:
+            self._calls[call_id].missed = False
 
     def unheard(self, call_id: str) -> bool:
         """Whether a call may have been answered while nobody listened, which its channel alone tells for certain."""
@@ -164,7 +176,7 @@ class EslCalls:
     def link_lost(self) -> None:
         """From now until the link is back events are missed."""
         for call in self._calls.values():
-            call.blind = True
+            call.blind = call.missed = True
 
     def hear(self, headers: Headers, body: str = "") -> list[CallEvent]:
         """Take one event; return what it tells of our calls. Events of others' channels tell nothing."""

@@ -146,8 +146,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels that bear our mark, and follow them. Raises LinkLost.
 
-        The listing lags behind by some tenths of a second, so what is new in it, and what is missing, is asked for; a
-        channel that may have been answered while nobody listened is asked itself.
+        The listing lags behind by some tenths of a second, so what is new in it, what is missing, and what may have
+        ended while nobody listened is asked for; a channel that may have been answered meanwhile is asked itself.
         """
         listed: dict[str, LiveChannel] = {}
         new: set[str] = set()
@@ -173,13 +173,17 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         doubtful = [
             call
             for call in self._calls.followed()
-            if call.call_id in new or call.call_id not in listed or self._calls.unheard(call.call_id)
+            if call.call_id in new
+            or call.call_id not in listed
+            or self._calls.missed(call.call_id)
+            or self._calls.unheard(call.call_id)
         ]
         for start in range(0, len(doubtful), _AT_ONCE):
             asked = doubtful[start : start + _AT_ONCE]
             answers = await asyncio.gather(*(self._lives(channel.call_id) for channel in asked))
             for channel, exists in zip(asked, answers, strict=True):
                 if exists:
+                    self._calls.exists(channel.call_id)
                     listed.setdefault(channel.call_id, channel)
                 else:
                     # Followed on: a channel that hangs up is hidden already, and tells its end only now.

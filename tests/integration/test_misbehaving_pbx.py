@@ -33,8 +33,7 @@ from tests.simulation.house import House, Size
 from tests.support import asterisk_bench, freeswitch_bench
 
 CONTACTS = 16
-ALL_SECONDS = 40.0 + recovery.ROUTINE
-"""An end that was lost with a link, of a call that a listing shows a moment longer, is found by the next minute's."""
+ALL_SECONDS = 40.0
 LAG = 0.4
 PATIENT: dict[str, Any] = {"action_deadline": 5.0, "ping_every": 0.5, "ping_deadline": 5.0}
 """A link that is only slow, on a busy machine, is not given up."""

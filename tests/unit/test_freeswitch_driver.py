@@ -226,6 +226,24 @@ async def test_a_refused_hangup_is_no_missing_channel(bench: Bench) -> None:
         await bench.driver.hangup(CALL)
 
 
+async def test_an_answered_call_that_ended_with_the_link_is_not_taken_from_a_listing_that_lags(bench: Bench) -> None:
+    """Its end was lost, and ``show channels`` has it a moment longer."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    await bench.told.heard(Answered, CALL)
+    listing = bench.peer.answers["api show"]("api show channels as json")
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    bench.peer.answers["api show"] = lambda _: listing
+    assert [channel.call_id for channel in await bench.driver.live()] == [CALL]
+    bench.peer.answers["api uuid_exists"] = lambda _: response("false")
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    assert await bench.driver.live() == ()
+
+
 async def test_a_call_that_the_listing_does_not_show_yet_is_asked_for(bench: Bench) -> None:
     """``show channels`` lags behind; ``uuid_exists`` does not."""
     await bench.up()
