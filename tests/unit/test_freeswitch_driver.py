@@ -229,9 +229,10 @@ async def test_a_refused_hangup_is_no_missing_channel(bench: Bench) -> None:
 async def test_an_answered_call_that_ended_with_the_link_is_not_taken_from_a_listing_that_lags(bench: Bench) -> None:
     """Its end was lost, and ``show channels`` has it a moment longer."""
     await bench.up()
-    await bench.driver.originate(an_order())
+    await bench.driver.originate(an_order(number="1202555010002"))
     await bench.told.heard(Answered, CALL)
     listing = bench.peer.answers["api show"]("api show channels as json")
+    assert CALL.encode() in listing, "it rang longer than the listing lags"
     mark = bench.told.mark
     bench.peer.cut()
     await bench.told.link(LinkUp, after=mark)
@@ -242,6 +243,7 @@ async def test_an_answered_call_that_ended_with_the_link_is_not_taken_from_a_lis
     bench.peer.cut()
     await bench.told.link(LinkUp, after=mark)
     assert await bench.driver.live() == ()
+    assert bench.told.of(CALL)[-1] == Answered(CALL), "its end was heard"
 
 
 async def test_a_call_that_the_listing_does_not_show_yet_is_asked_for(bench: Bench) -> None:
