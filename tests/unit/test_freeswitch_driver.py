@@ -231,7 +231,7 @@ async def test_an_answered_call_that_ended_with_the_link_is_not_taken_from_a_lis
     await bench.up()
     await bench.driver.originate(an_order(number="1202555010002"))
     await bench.told.heard(Answered, CALL)
-    listing = bench.peer.answers["api show"]("api show channels as json")
+    listing = bench.peer.answers["api show"]("api show channels as json") or b""
     assert CALL.encode() in listing, "it rang longer than the listing lags"
     mark = bench.told.mark
     bench.peer.cut()
