@@ -105,6 +105,7 @@ class Game:
 
     async def run(self) -> Played:
         world, clock = self._world, self._world.clock
+        world.disk.commit_seconds = self._scenario.commit_seconds
         keeping = world.spawn(self._keep_running())
         await self._begin()
         storm = Storm(world, self._scenario, self._campaigns, self._restart)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dialerd.clock import stream
 from dialerd.core.model import AgentKind
-from dialerd.pbx.callees import Behaviour, Draw, SimulatedSettings
+from dialerd.pbx.callees import Behaviour, Draw, Range, SimulatedSettings
 from tests.support.virtual import START
 
 T = TypeVar("T")
@@ -97,6 +97,8 @@ class Scenario:
     storm_seconds: float
     calm: float
     """Mean seconds between two faults."""
+    commit_seconds: Range = (0.0, 0.02)
+    """How long the disk takes for a commit while it is well."""
 
 
 def drawn(seed: str, contacts: int) -> Scenario:
@@ -149,6 +151,8 @@ def busy(seed: str, contacts: int) -> Scenario:
         callees=replace(small.callees, max_channels=1000),
         storm_seconds=max(120.0, contacts / 30.0),
         calm=45.0,
+        # A disk that turns: what comes while it does shares the next commit.
+        commit_seconds=(0.02, 0.05),
     )
 
 

@@ -126,7 +126,7 @@ class Storm:
         for name, dial in TRUNKS.items():
             self._world.pbxs[PBX_OF[name]].bring_up(dial)
         disk = self._world.disk
-        disk.trouble, disk.commit_seconds, disk.read_seconds = None, (0.0, 0.02), (0.0, 0.0)
+        disk.trouble, disk.commit_seconds, disk.read_seconds = None, self._scenario.commit_seconds, (0.0, 0.0)
 
     async def _guarded(self, fault: Callable[[], Awaitable[None]]) -> None:
         # Refused, or nobody was there to ask: whether it came to pass, the store tells.
@@ -236,7 +236,7 @@ class Storm:
         slow = self._dice.one((0.2, 1.0, 4.0))
         disk.commit_seconds, disk.read_seconds = (0.0, slow), (0.0, slow / 4)
         await self._clock.sleep(self._dice.between(2.0, 20.0))
-        disk.commit_seconds, disk.read_seconds = (0.0, 0.02), (0.0, 0.0)
+        disk.commit_seconds, disk.read_seconds = self._scenario.commit_seconds, (0.0, 0.0)
 
     async def _fail_disk(self) -> None:
         disk = self._world.disk
