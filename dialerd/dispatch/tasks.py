@@ -19,22 +19,35 @@ class Tasks:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._group: asyncio.TaskGroup | None = None
+        self._early: list[Coroutine[Any, Any, None]] = []
+        """What came before the group, in its order."""
         self._closed = False
 
     def open(self, group: asyncio.TaskGroup) -> None:
-        """Start work in this group from now on."""
+        """Start work in this group from now on, and what came before."""
         self._group = group
+        early, self._early = self._early, []
+        for work in early:
+            self.spawn(work)
 
     def close(self) -> None:
-        """Start nothing more: what comes now is dropped."""
+        """Start nothing more: what comes now is dropped, and what was never started."""
         self._closed = True
+        early, self._early = self._early, []
+        for work in early:
+            work.close()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start a piece of work."""
+        """Start a piece of work; one that comes before the group waits for it.
+
+        The timers of calls that were in flight before a start may be due at once, and uvloop's come before its tasks.
+        """
         if self._closed:
             work.close()
             return
-        assert self._group is not None, "the dispatcher does not run yet"
+        if self._group is None:
+            self._early.append(work)
+            return
         task = self._group.create_task(self._guarded(work))
         # Of a task that is cancelled before its first step nobody else lets go of the work.
         task.add_done_callback(lambda _: work.close())

@@ -21,6 +21,8 @@ class Proxy:
         self._flowing.set()
         self._cut = False
         self._cut_inside = False
+        self._kept_back = b""
+        self._more_kept_back = asyncio.Event()
         self.connections = 0
         """Connections passed on so far."""
         self.turned_away = 0
@@ -73,7 +75,14 @@ class Proxy:
 
     def hold(self) -> None:
         """Pass nothing on, in either direction, but keep the connections: the link is silent, not down."""
+        self._kept_back = b""
         self._flowing.clear()
+
+    async def holds(self, part: bytes) -> None:
+        """Wait until what is held on its way to the PBX has this in it. The waiter sets the deadline."""
+        while part not in self._kept_back:
+            self._more_kept_back.clear()
+            await self._more_kept_back.wait()
 
     def resume(self) -> None:
         """Pass on what was held, in order, and all that follows."""
@@ -116,6 +125,9 @@ class Proxy:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, from_pbx: bool = False) -> None:
         while data := await source.read(_CHUNK):
+            if not from_pbx and not self._flowing.is_set():
+                self._kept_back += data
+                self._more_kept_back.set()
             await self._flowing.wait()
             if from_pbx and self._cut_inside and len(data) > 1:
                 sink.write(data[: len(data) // 2])

@@ -26,7 +26,9 @@ async def given_up(home: House, proxy: Proxy, number: str) -> tuple[str, Json]:
     async with api.follow(campaign_id) as follower:
         proxy.hold()
         await api.step(campaign_id, "start")
-        await follower.until(lambda: follower.count("originated") == 1, DEADLINE, "the order is out")
+        await follower.until(lambda: follower.count("originated") == 1, DEADLINE, "the call is committed")
+        async with asyncio.timeout(DEADLINE):
+            await proxy.holds(b"Originate")
         mark = len(daemon.log)
         proxy.cut()
         proxy.resume()

@@ -21,3 +21,27 @@ async def test_work_that_is_cancelled_before_its_first_step_is_let_go_of(metrics
 
     await asyncio.gather(group(), return_exceptions=True)
     assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+
+
+async def test_what_comes_before_the_group_is_done_in_it_and_in_order(metrics: Metrics) -> None:
+    """A call's limit may be over before the dispatcher's first step: seen on a loaded machine, with uvloop."""
+    tasks, done = Tasks(metrics), []
+
+    async def work(name: str) -> None:
+        done.append(name)
+
+    tasks.spawn(work("first"))
+    tasks.spawn(work("second"))
+    assert done == []
+    async with asyncio.TaskGroup() as opened:
+        tasks.open(opened)
+        tasks.spawn(work("third"))
+    assert done == ["first", "second", "third"]
+
+
+async def test_what_was_never_started_is_let_go_of(metrics: Metrics) -> None:
+    tasks, early, late = Tasks(metrics), asyncio.sleep(1), asyncio.sleep(1)  # noqa: TID251 - they must never begin
+    tasks.spawn(early)
+    tasks.close()
+    tasks.spawn(late)
+    assert {inspect.getcoroutinestate(each) for each in (early, late)} == {inspect.CORO_CLOSED}
