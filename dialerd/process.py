@@ -204,8 +204,7 @@ async def _dial(
     try:
         await daemon.run(signals.stop, hurry=signals.hurry, ready=ready)
     finally:
-        for task in beside:
-            task.cancel()
+        await _ended(*beside)
         await server.stop(CLOSE_SECONDS)
     if lease is not None and lease.lost.is_set():
         raise StoreTakenOver("another daemon has taken the store over")

@@ -7,6 +7,7 @@ held in memory anyway, for SQLAlchemy's adapter fetches them at once.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterable
@@ -86,6 +87,19 @@ class SqliteBackend:
 
 class OneTripConnection(aiosqlite.Connection):
     """A connection whose cursors take one trip per statement."""
+
+    _stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        """Let the thread end once all that it was asked for is done; None: it was told so before.
+
+        The library's own asks a thread that may have ended, and whoever closes the connection waits for its answer: a
+        reader that was cancelled twice (SQLAlchemy stops then what it is closing) kept the whole process from ending.
+        """
+        if self._stopped:
+            return None
+        self._stopped = True
+        return super().stop()
 
     def cursor(self) -> OneTripCursor:  # type: ignore[override] # SQLAlchemy only enters it
         """Make a cursor, which costs nothing until it executes."""
