@@ -129,10 +129,12 @@ class _Group:
     right when it is met there.
     """
 
-    __slots__ = ("_heap", "_version", "lanes", "tenant", "way", "within")
+    __slots__ = ("_heap", "_version", "lanes", "tenant", "turn", "way", "within")
 
     def __init__(self, way: _Way, tenant: str, within: _Crowd) -> None:
         self.way = way
+        self.turn: _Turn | None = None
+        """Its one entry of the way's heap that counts."""
         self.tenant = tenant
         self.within = within
         self.lanes: dict[str | int, Lane] = {}
@@ -165,7 +167,8 @@ class _Way:
     """A trunk with its PBX, and the tenants who wait there, the one whose turn it is in front.
 
     A turn that has come to stand further back is put right when it is met in front; one that comes forward, as the
-    least mark within its tenant grows or somebody joins, is put in anew (:meth:`put`).
+    least mark within its tenant grows or somebody joins, is put in anew (:meth:`put`), and what it was before is
+    dropped when it is met: were it put right as well, a tenant would have an entry for each of its calls in the round.
     """
 
     __slots__ = ("_heap", "_versions", "groups", "pbx", "trunk")
@@ -180,21 +183,28 @@ class _Way:
     def put(self, group: _Group) -> None:
         """Something changed within a tenant."""
         if self._versions == (self.trunk.version, self.pbx.version):
-            heappush(self._heap, self._turn(group))
+            turn = self._turn(group)
+            if turn != group.turn:
+                group.turn = turn
+                heappush(self._heap, turn)
 
     def first(self) -> _Turn | None:
         """Whose turn it is; None: nobody waits here."""
         versions = (self.trunk.version, self.pbx.version)
         if self._versions != versions:
             self._versions = versions
-            self._heap = [self._turn(group) for group in self.groups.values()]
+            self._heap = []
+            for group in self.groups.values():
+                group.turn = turn = self._turn(group)
+                self._heap.append(turn)
             heapify(self._heap)
         while self._heap:
             turn = self._heap[0]
-            group = self.groups.get(turn[4])
-            if group is None:
+            waiting = self.groups.get(turn[4])
+            if waiting is None or waiting.turn is not turn:
                 heappop(self._heap)
-            elif (actual := self._turn(group)) != turn:
+            elif (actual := self._turn(waiting)) != turn:
+                waiting.turn = actual
                 heapreplace(self._heap, actual)
             else:
                 return turn

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from dialerd.core import fairness
 from dialerd.core.fairness import Lane, Marks
 from dialerd.core.model import Tenant, Trunk
 from dialerd.core.throttle import Key, Level, Shares
@@ -100,3 +102,24 @@ def test_the_heaps_say_what_comparing_all_says(
             marks.leave(lane)
             waiting.remove(lane)
     assert marks.least() is _served_least(waiting)
+
+
+def test_a_round_of_many_calls_costs_no_more_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tenants in turn: each call puts the one that was served back by one place, and looks at no call before it."""
+    looked, turn = [0], fairness._Way._turn
+
+    def counted(way: fairness._Way, group: fairness._Group) -> fairness._Turn:
+        looked[0] += 1
+        return turn(way, group)
+
+    monkeypatch.setattr(fairness._Way, "_turn", counted)
+    waiting = []
+    for number, tenant in enumerate((X, Y), 1):
+        lane = Lane(a_view(a_campaign(number, tenant.id)), tenant, AGENT)
+        lane.go_by(A, probe=False)
+        waiting.append(lane)
+    marks = Marks(Shares())
+    marks.note_waiting(waiting)
+    for calls in range(1, 501):
+        marks.serve(marks.least())
+        assert looked[0] <= 2 + 4 * calls
