@@ -52,7 +52,7 @@ FAST_PYTEST = TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -p no:cachep
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo check test soak test-freeswitch lab lab-down bench install-dev lock lint $(FAST_TESTS) audit \
+.PHONY: help run demo check test soak test-freeswitch lab lab-down bench install-dev lock lint bandit $(FAST_TESTS) audit \
 	install uninstall wheel deb test-deb
 
 help: ## list the targets
@@ -75,6 +75,9 @@ lint: $(DEV)
 	$(BIN)/mypy || failed=1; \
 	exit $$failed
 
+bandit: $(DEV)
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
+
 fast-units: $(DEV)
 	@$(FAST_PYTEST) tests/unit
 
@@ -85,12 +88,12 @@ fast-seeds: $(DEV)
 	@$(FAST_PYTEST) tests/simulation/test_seeds.py tests/property tests/golden tests/contract/test_*.py tests/docs
 
 # What is dialled on the lab's real Asterisk is mostly waited for, and must not wait for others: it has the cores first.
-test: lint ## static checks, then all tests, those with both versions of a real Asterisk too
-	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml dialerd
-	@failed=0; told=$$(mktemp); trap 'kill $$lab 2>/dev/null; rm -f "$$told"' EXIT; trap 'exit 130' INT TERM; \
-	$(BIN)/pytest -q -n 2 --dist worksteal -m lab > "$$told" 2>&1 & lab=$$!; \
-	TMPDIR=$(FAST_TMP) nice -n 5 $(BIN)/pytest -q -n 3 --dist worksteal -m "not lab and not freeswitch and not deb" || failed=1; \
-	wait $$lab || failed=1; cat "$$told"; \
+test: $(DEV) ## static checks and all tests, those with both versions of a real Asterisk too
+	@failed=0; told=$$(mktemp -d); trap 'kill $$lab $$static 2>/dev/null; rm -rf "$$told"' EXIT; trap 'exit 130' INT TERM; \
+	nice -n 5 $(MAKE) --no-print-directory --keep-going lint bandit > "$$told/static" 2>&1 & static=$$!; \
+	$(BIN)/pytest -q -n 2 --dist worksteal -m lab > "$$told/lab" 2>&1 & lab=$$!; \
+	TMPDIR=$(FAST_TMP) nice -n 5 $(BIN)/pytest -q -n 4 --dist worksteal -m "not lab and not freeswitch and not deb" || failed=1; \
+	wait $$static || failed=1; wait $$lab || failed=1; cat "$$told/static" "$$told/lab"; \
 	exit $$failed
 
 soak: $(DEV) ## SOAK_CALLS calls in SOAK_DAYS simulated days with flat memory, 300 storms, and the whole storms on the real Asterisk

@@ -49,6 +49,10 @@ def main() -> None:
 @_config_option
 def serve(path: Path) -> None:
     """Run the daemon until it is told to stop (SIGTERM or Ctrl-C). SIGHUP lets it read its configuration again."""
+    from dialerd import collector
+
+    # Before all that is imported from here on: a fifteenth of what that takes is the collector's.
+    collector.relax()
     config = _load(path)
     _configure_logs(config)
 

@@ -216,7 +216,6 @@ async def serve(config: Config, reread: Callable[[], Config]) -> int:
     ``reread`` reads the configuration again, at SIGHUP. Raises ConfigError.
     """
     clock, metrics, status = SystemClock(), Metrics(), 0
-    collector.relax()
     _raise_file_limit()
     # First of all: a signal that comes while the store is made must not kill the process.
     signals = _Signals()
