@@ -16,7 +16,7 @@ from dialerd.core.model import Agent, Call, CallStatus, Campaign, ContactStatus,
 from dialerd.core.permit import number_rules
 from dialerd.core.plan import opening, plan
 from dialerd.core.rules import explain
-from dialerd.core.snapshot import HORIZON, OPEN, CampaignView, Gate, PlannedCall, Snapshot, horizon
+from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
 from dialerd.core.throttle import Arrival, Capacity, Key, Level, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.calls import Calls, Goal, LiveCall
@@ -30,6 +30,7 @@ from dialerd.dispatch.put_back import PutBacks
 from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.recoveries import Recoveries
 from dialerd.dispatch.roster import Roster
+from dialerd.dispatch.rounds import Rounds
 from dialerd.dispatch.sending import Sender
 from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.trunks import Trunks
@@ -40,16 +41,6 @@ from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-
-_DEAR = 0.002
-"""Seconds of a plan after which the loop is left to others for a while: there are hundreds of campaigns."""
-_FADES = 0.9
-"""By each round, the memory of one that took longer: some are cheap, for nothing was to be had."""
-_SOON = 0.5
-"""Seconds for which contacts that were fetched wait for a trunk to open before they are looked at all the same."""
-_LONGEST_SLEEP = 60.0
-"""A wall clock that jumps moves the planned moment: it is looked at again after so many seconds at most."""
 
 
 class Dispatcher:
@@ -76,13 +67,7 @@ class Dispatcher:
         self._book = self._limits.book
         self._shares = Shares()
         self._windows = WindowMemo()
-        self._woken = asyncio.Event()
-        self._stirred = True
-        """More happened since the last plan than that calls gave back what they occupied, or contacts were fetched."""
-        self._fetched = False
-        self._wake_at: float | None = None
-        self._took = 0.0
-        """Seconds that rounds of the planner took lately, the longest of them."""
+        self._rounds = Rounds(clock)
         self._tasks = Tasks(metrics)
         self._draining: str | None = None
         self._leaving = False
@@ -124,7 +109,7 @@ class Dispatcher:
         ).seen
         self.on_pbx_left: Callable[[str], None] = lambda _pbx: None
         """Hears that a PBX which left the configuration has no call of ours any more."""
-        self.hopper = Hopper(store, clock, self._tasks.spawn, self._loaded)
+        self.hopper = Hopper(store, clock, self._tasks.spawn, self._rounds.fetched)
         self._roster = Roster(self.hopper)
         metrics.watch_queue("contacts_at_hand", self.hopper.__len__)
         metrics.before_render.append(lambda: metrics.campaigns_active.set(len(self._roster)))
@@ -155,17 +140,7 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Something happened: plan again soon."""
-        self._stirred = True
-        self._woken.set()
-
-    def _loaded(self) -> None:
-        """Contacts of a campaign were fetched: they are planned with as soon as a trunk takes a call."""
-        self._fetched = True
-        self._woken.set()
-
-    def _freed(self) -> None:
-        """A call gave back what it occupied, and nothing else happened: plan again soon if a trunk takes a call now."""
-        self._woken.set()
+        self._rounds.stir()
 
     def hear(self, pbx: str, event: PbxEvent) -> None:
         """Take an event from a PBX's driver. Never waits."""
@@ -343,42 +318,21 @@ class Dispatcher:
                 self._tasks.open(tasks)
                 self._recoveries.open(tasks)
                 while True:
-                    began = self._clock.mono()
-                    wake_at = self._plan()
-                    await self._rest_after(began)
-                    await self._sleep_until(wake_at)
+                    self._plan()
+                    await self._rounds.next()
         finally:
             # Calls that are left live on at the PBX; the next start finds them by their ids.
             self._tasks.close()
             self.calls.disarm()
 
-    async def _sleep_until(self, wake_at: float | None) -> None:
-        seconds = None if wake_at is None else min(_LONGEST_SLEEP, max(0.0, wake_at - self._clock.mono()))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            self._stirred = True
-        self._woken.clear()
-
-    async def _rest_after(self, began: float) -> None:
-        """Leave the loop to others after a plan that took long; calls are planned so far ahead that none is late."""
-        took = self._clock.mono() - began
-        if took > _DEAR:
-            await self._clock.sleep(min(took, HORIZON / 2))
-
-    def _plan(self) -> float | None:
-        now = self._clock.now()
+    def _plan(self) -> None:
         self._let_go()
         self.trunks.pace()
-        if not self._stirred:
-            opens = opening(self._configured.trunks.values(), self._gates(), self._book, now)
-            if self._may_wait(opens, now.mono):
-                self._wake_at = min((each for each in (opens, self._wake_at) if each is not None), default=None)
-                return self._wake_at
-        self._stirred = self._fetched = False
+        now = self._clock.now()
+        if not self._rounds.begin(lambda: opening(self._configured.trunks.values(), self._gates(), self._book, now)):
+            return
         planned = plan(self.snapshot(), now)
-        self._took = max(self._clock.mono() - now.mono, _FADES * self._took)
+        self._rounds.planned(planned.wake_at)
         for campaign_id in planned.hungry:
             self.hopper.fill(campaign_id)
         for deferral in planned.deferrals:
@@ -393,15 +347,6 @@ class Dispatcher:
         if planned.calls:
             self._sender.send(planned.calls, now.wall)
         self._roster.note_waiting(planned, now.mono)
-        self._wake_at = planned.wake_at
-        return planned.wake_at
-
-    def _may_wait(self, opens: float | None, now: float) -> bool:
-        """Whether there is nothing to plan until a trunk takes a call, as it does at the moment ``opens``."""
-        if opens is not None and opens <= now:
-            return False
-        # Who was fetched may have to be put off, or cancelled, and that does not wait for a trunk that stays closed.
-        return not self._fetched or (opens is not None and opens <= now + _SOON)
 
     def snapshot(self) -> Snapshot:
         """All that the planner would know if it were asked now."""
@@ -416,7 +361,7 @@ class Dispatcher:
             placed_today=self._sender.placed_today(),
             system=self._system(),
             windows=self._windows,
-            horizon=horizon(self._took),
+            horizon=self._rounds.horizon,
         )
 
     def _gates(self) -> Mapping[Key, Gate]:
@@ -465,7 +410,7 @@ class Dispatcher:
         if live.place_refused is not None:
             self._place_refused(live, live.place_refused)
         self._recoveries.ended(live.call)
-        self._freed()
+        self._rounds.freed()
 
     def _steps_written(self, steps: Sequence[CallStep]) -> None:
         """Contacts wait for their next attempt: told only now, for a fetch before the commit would have missed them."""

@@ -94,9 +94,9 @@ class Watch:
         self.deferrals: Counter[str] = Counter()
         plan, defer = daemon.dispatcher._plan, daemon.dispatcher._deferrals.put_off
 
-        def counted_plan() -> float | None:
+        def counted_plan() -> None:
             self.plans += 1
-            return plan()
+            plan()
 
         async def counted_defer(deferrals: Sequence[Deferral]) -> None:
             self.deferrals.update(deferral.contact.phone_number for deferral in deferrals)
@@ -298,15 +298,14 @@ def test_the_hopper_waits_for_the_writer_to_follow(
             dispatcher = daemon.dispatcher
             held, plan = dispatcher.hopper._bins[campaign.id], dispatcher._plan
 
-            def watched() -> float | None:
+            def watched() -> None:
                 nonlocal most
-                moment = plan()
+                plan()
                 most = max(most, len(held.placing))
                 if held.placing and not held.loading:
                     writing.set()  # nothing more is fetched: let the writer go on
                 if held.exhausted and not held.placing:
                     all_put_off.set()
-                return moment
 
             dispatcher._plan = watched  # type: ignore[method-assign]
             dispatcher.wake()
