@@ -141,7 +141,7 @@ class Game:
             self._stop.clear()
             await self._world.live(self._stop)
             if not self._over:
-                await self._world.clock.sleep(self._dice.between(0.0, 4.0))
+                await self._world.clock.sleep(self._dice.between(*self._scenario.away_seconds))
 
     def _restart(self) -> None:
         self._stop.set()

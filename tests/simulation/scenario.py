@@ -99,6 +99,8 @@ class Scenario:
     """Mean seconds between two faults."""
     commit_seconds: Range = (0.0, 0.02)
     """How long the disk takes for a commit while it is well."""
+    away_seconds: Range = (0.0, 4.0)
+    """How long nobody starts a daemon that has died."""
 
 
 def drawn(seed: str, contacts: int) -> Scenario:
@@ -127,6 +129,8 @@ def drawn(seed: str, contacts: int) -> Scenario:
         lists=tuple(_lists(dice, places, contacts)),
         storm_seconds=dice.between(0.3, 0.9) * contacts,
         calm=dice.one((2.0, 4.0, 8.0, 15.0)),
+        # Back within the second in which the one before it dialled, or not.
+        away_seconds=dice.one(((0.0, 4.0), (0.0, 0.05))),
     )
 
 
@@ -193,7 +197,7 @@ def _callees(dice: Dice, seed: str) -> SimulatedSettings:
         talk_seconds=(0.5, dice.one((5.0, 20.0))),
         max_channels=dice.one((1000, 1000, 6)),
         listing_lag_seconds=dice.one((0.0, 0.3, 1.0)),
-        reconnect_seconds=(0.2, 4.0),
+        reconnect_seconds=dice.one(((0.2, 4.0), (0.01, 0.1))),
         seed=int(1e9 * dice.draw()),
         ledger_size=1_000_000,
     )

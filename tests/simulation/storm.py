@@ -86,6 +86,7 @@ class Storm:
             (self._promise, 2),
             (self._withdraw, 1),
             (self._exclude, 2),
+            (self._exclude_at_the_last_moment, 1),
             (self._include, 1),
             (self._change, 1.5),
             (self._cancel_contact, 0.7),
@@ -309,9 +310,22 @@ class Storm:
             span.until = min(span.until, self._clock.mono())
 
     async def _exclude(self) -> None:
-        daemon, running, tenant = self._anybody()
-        number = self._dice.one(running.numbers)
-        await self._world.ask(daemon.api.exclusions.add(tenant, number, None))
+        daemon, running, _ = self._anybody()
+        await self._list(daemon, running.campaign.tenant, self._dice.one(running.numbers))
+
+    async def _exclude_at_the_last_moment(self) -> None:
+        """Somebody whose call is committed, and whose order has not left yet."""
+        patience = self._clock.mono() + 3.0
+        while self._clock.mono() < patience:
+            daemon, running, _ = self._anybody()
+            for live in daemon.dispatcher.calls.of_campaign(running.campaign.id):
+                if live.sent_at is None:
+                    await self._list(daemon, live.call.tenant, live.call.phone_number)
+                    return
+            await self._clock.sleep(self._dice.between(0.0, 0.02))
+
+    async def _list(self, daemon: Daemon, tenant: str, number: str) -> None:
+        await self._world.ask(daemon.api.exclusions.add(daemon.api.tenants[tenant], number, None))
         self.listed[number].append(Span(self._clock.mono()))
 
     async def _include(self) -> None:

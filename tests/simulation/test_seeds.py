@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from dialerd.core.throttle import Rate
+from dialerd.core.throttle import Book, Rate
 from dialerd.dispatch import dispatcher, recovery
 from dialerd.dispatch.late import LateChannels
+from dialerd.dispatch.listed import ListWatch
 from tests.simulation.play import play
 from tests.support.effort import STORMS
 
@@ -52,8 +53,14 @@ def test_the_same_seed_gives_the_same_log_in_another_process() -> None:
 # What a storm meets too seldom to be caught within a minute has tests of its own in test_last_moment.py.
 SABOTAGE = {
     "rates at the wire": ("no_limit_is_exceeded", 2, Rate, "lawful", lambda _self: -math.inf),
-    "hours at the wire": ("no_call_outside_the_window", 19, dispatcher, "closed_hours", lambda *_: None),
+    "hours at the wire": ("no_call_outside_the_window", 7, dispatcher, "closed_hours", lambda *_: None),
+    "pauses at the wire": ("a_paused_campaign_is_silent", 5, dispatcher.Dispatcher, "_objection", lambda *_: None),
     "the second listing": ("no_limit_is_exceeded", 8, recovery, "SECOND_LOOK", -1.0),
+    "rates of the process before": ("no_limit_is_exceeded", 10, Book, "unknown_before", lambda *_: None),
+    "the do-not-call list at the wire": (
+        "nobody_on_the_do_not_call_list_is_called",
+        *(11, ListWatch, "changed", lambda _self: None),
+    ),
     "late channels": ("a_late_channel_is_hung_up", 5, LateChannels, "seen", lambda *_: None),
 }
 """By each safeguard, the law that shows its lack, and the first seed that did: it still may, and saves the others."""
