@@ -116,6 +116,7 @@ class Game:
             late: list[str] = []
         except TimeoutError:
             late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm"]
+        world.disarm()
         self._over = True
         self._stop.set()
         await keeping

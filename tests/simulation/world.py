@@ -184,6 +184,10 @@ class World:
         """Let the daemon die at the n-th such step from now: send, receipt, event, or a step at the disk."""
         self._fuse = (step, count)
 
+    def disarm(self) -> None:
+        """Nobody dies at a step any more: whoever begins another game on this world must not."""
+        self._fuse = None
+
     @property
     def answering(self) -> Daemon | None:
         """The daemon that would answer now."""
