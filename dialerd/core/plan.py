@@ -89,8 +89,11 @@ class _Round:
         self._lanes = {lane.view.campaign.id: lane for lane in lanes if self._ready(lane)}
         self._marks.note_waiting(self._lanes.values())
         self._keep_for_the_patient()
-        while self._lanes:
+        most = self._snapshot.most
+        while self._lanes and (most is None or len(self._calls) < most):
             self._place(self._marks.least())
+        if self._lanes:
+            self._wakes.append(self._now.mono)
         return Plan(
             tuple(self._calls),
             tuple(self._deferrals),

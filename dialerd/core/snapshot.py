@@ -78,6 +78,8 @@ class Snapshot:
     windows: WindowMemo = field(default_factory=WindowMemo)
     horizon: float = HORIZON
     """Seconds ahead for which a round plans the calls of a rate whose next moment has come (:func:`horizon`)."""
+    most: int | None = None
+    """Calls that a round plans at most, so that they are on their way before the next are planned; None: all."""
     live: bool = True
     """Limits and gates are those of this moment; a daemon that does not dial knows none of them."""
 

@@ -42,6 +42,9 @@ from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
+_AT_ONCE = 100
+"""Calls of one round. A thousand that end at once are followed by others while the last of them are still read."""
+
 
 class Dispatcher:
     """Decides with the planner, and does what it decided."""
@@ -362,6 +365,7 @@ class Dispatcher:
             system=self._system(),
             windows=self._windows,
             horizon=self._rounds.horizon,
+            most=_AT_ONCE,
         )
 
     def _gates(self) -> Mapping[Key, Gate]:

@@ -11,6 +11,7 @@ answer's place), and how an action is written (values could bring their own line
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,11 @@ from dialerd.pbx.driver import LinkLost
 from dialerd.pbx.linked import send_nothing_more
 
 log = structlog.get_logger(__name__)
+
+_AT_ONCE = 50
+"""Actions in one write. A turn of the loop may have hundreds, and what was first would wait until the last is made."""
+_IN_A_TURN = 100
+"""Messages that are told in one turn of the loop. A read may hold a thousand, of calls that end at one moment."""
 
 
 class AmiAction(Action):  # type: ignore[misc]
@@ -82,6 +88,8 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         self.awaiting_actions: list[Action] = []  # stays empty, see forgetable_actions
         self._on_message = on_message
         self._unsent: list[bytes] = []
+        self._unheard: deque[AmiMessage] = deque()
+        self._resting = False
         self._next_id = 0
         self._reason: str | None = None
 
@@ -131,15 +139,17 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
             self.responses.pop(action.id, None)
 
     def send(self, action: AmiAction) -> None:
-        """Send an action with all others of this turn of the event loop, in one write."""
+        """Send an action with others of this turn of the event loop, in one write for some dozens of them."""
         self.responses[action.id] = action
         if not self._unsent:
             asyncio.get_running_loop().call_soon(self._flush)
         self._unsent.append(str(action).encode(self.encoding))
+        if len(self._unsent) == _AT_ONCE:
+            self._flush()
 
     def _flush(self) -> None:
         data, self._unsent = b"".join(self._unsent), []
-        if not self.closed:
+        if data and not self.closed:
             self.transport.write(data)
 
     def data_received(self, data: bytes) -> None:
@@ -148,10 +158,24 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         except AmiStreamError as error:
             self.drop(f"the PBX's words make no sense: {error}")
             return
-        for message in messages:
-            if self.closed:
-                return
-            self.handle_message(message)
+        self._unheard.extend(messages)
+        if not self._resting:
+            self._hear_some()
+
+    def _hear_some(self) -> None:
+        """Tell what was read, and leave the loop to others in between; nothing more is read until all is told."""
+        self._hear(_IN_A_TURN)
+        if self._unheard:
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._hear_some)
+        elif self._resting:
+            self.transport.resume_reading()
+        self._resting = bool(self._unheard)
+
+    def _hear(self, most: int | None = None) -> None:
+        while self._unheard and most != 0:
+            most = None if most is None else most - 1
+            self.handle_message(self._unheard.popleft())
 
     def handle_message(self, message: AmiMessage) -> None:
         action = self.responses.get(message.action_id)
@@ -171,6 +195,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
     def drop(self, reason: str) -> None:
         """Close at once; everything pending fails with LinkLost."""
         self._reason = self._reason or reason
+        self._unheard.clear()
         if not self.closed:
             send_nothing_more(self.transport.get_extra_info("socket"))
             self.transport.abort()
@@ -179,6 +204,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
     def connection_lost(self, exc: Any) -> None:
         if self.lost.done():
             return
+        self._hear()  # the other end's last words came before its end
         self._reason = self._reason or (f"connection lost: {exc}" if exc else "Asterisk closed the connection")
         for action in list(self.responses.values()):
             if not action.future.done():

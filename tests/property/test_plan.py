@@ -149,6 +149,20 @@ def test_silence_has_a_reason_and_the_plan_repeats(scene: Scene) -> None:
 
 
 @settings(max_examples=examples(120))
+@given(scenes, st.integers(0, 6))
+def test_a_round_of_a_few_calls_begins_as_that_of_all_and_goes_on_at_once(scene: Scene, most: int) -> None:
+    world, crowd = scene
+    snapshot = world.snapshot(*crowd)
+    whole, begun = plan(snapshot, at(0)), plan(replace(snapshot, most=most), at(0))
+    assert begun.calls == whole.calls[: len(begun.calls)]
+    if len(begun.calls) < len(whole.calls):
+        assert len(begun.calls) >= most
+        assert begun.wake_at == 0.0
+    else:
+        assert len(begun.calls) <= most or any(each.waiting_since is not None for each in crowd)
+
+
+@settings(max_examples=examples(120))
 @given(scenes)
 def test_nothing_is_planned_while_no_trunk_opens(scene: Scene) -> None:
     world, crowd = scene

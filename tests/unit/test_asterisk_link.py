@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -140,6 +141,77 @@ async def test_a_message_in_single_bytes(bench: Bench) -> None:
         link.data_received(bytes([byte]))
     ended = await bench.told.ended(CALL)
     assert (ended.hangup_text, ended.verdict) == ("é日", Verdict(Outcome.BUSY, Fault.CALLEE))
+
+
+def many(count: int) -> list[str]:
+    """Ids of calls that nobody here placed: each is told as it comes."""
+    return [f"0198c0de-0000-7000-9000-{number:012d}" for number in range(count)]
+
+
+async def test_a_read_of_many_messages_leaves_the_loop_to_others_in_between(bench: Bench) -> None:
+    await bench.up()
+    link, loop, turns, heard_in = bench.driver._link, asyncio.get_running_loop(), 0, []
+    assert link is not None
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        ticking[0] = loop.call_soon(turn)
+
+    def told(event: PbxEvent) -> None:
+        heard_in.append(turns)
+        bench.told(event)
+
+    ticking, bench.driver._sink = [loop.call_soon(turn)], told
+    try:
+        link.data_received(b"".join(newchannel(call_id) for call_id in many(450)))
+        bench.peer.send(newchannel(CALL))  # comes behind them, for nothing is read meanwhile
+        await bench.told.heard(Dialling, CALL)
+    finally:
+        ticking[0].cancel()
+    heard = [event.call_id for event in bench.told.events if isinstance(event, Dialling)]
+    assert heard == [*many(450), CALL]
+    assert max(Counter(heard_in).values()) <= 100
+
+
+async def test_what_was_read_before_the_end_is_told_before_it(bench: Bench) -> None:
+    await bench.up()
+    link, mark = bench.driver._link, bench.told.mark
+    assert link is not None
+    link.data_received(b"".join(newchannel(call_id) for call_id in many(450)))
+    bench.peer.cut()
+    await bench.told.link(LinkDown, after=mark)
+    told = bench.told.events[mark:]
+    assert [event.call_id for event in told if isinstance(event, Dialling)] == many(450)
+    assert isinstance(told[450], LinkDown)
+
+
+async def test_what_was_read_and_not_told_of_a_link_that_is_given_up_is_dropped(bench: Bench) -> None:
+    await bench.up()
+    link, mark = bench.driver._link, bench.told.mark
+    assert link is not None
+    link.data_received(b"".join(newchannel(call_id) for call_id in many(450)))
+    link.drop("no answer to a ping")
+    await bench.told.link(LinkDown, after=mark)
+    assert sum(isinstance(event, Dialling) for event in bench.told.events[mark:]) == 100
+
+
+async def test_orders_of_one_turn_leave_some_dozens_at_a_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.up()
+    link = bench.driver._link
+    assert link is not None
+    at_once, flush = [], link._flush
+
+    def flushed() -> None:
+        at_once.append(len(link._unsent))
+        flush()
+
+    monkeypatch.setattr(link, "_flush", flushed)
+    async with asyncio.TaskGroup() as orders:
+        for call_id in many(120):
+            orders.create_task(bench.driver.originate(an_order(call_id)))
+    assert [count for count in at_once if count] == [50, 50, 20]
+    assert [action["ChannelId"] for action in bench.peer.actions[-120:]] == many(120)
 
 
 async def test_cut_inside_a_message_and_back(bench: Bench) -> None:
