@@ -26,7 +26,7 @@ from tests.support.virtual import run_virtual
 
 WARM_UP_DAYS = 4
 MOST_GROWTH = 0.05
-CALLS_PER_CONTACT = 1.4
+CALLS_PER_CONTACT = 1.6
 """Measured, to make of the calls wanted a number of contacts."""
 _DAY = 86_400.0
 

@@ -10,7 +10,7 @@ import pytest
 QUICK = os.environ.get("TEST_EFFORT") == "quick"
 STORM = 1.0 if os.environ.get("TEST_EFFORT") == "soak" else 0.2
 """The share of a storm on the real Asterisk that a run takes: all of it in ``make soak``."""
-STORMS = {"quick": (8, 200), "soak": (300, 300)}.get(os.environ.get("TEST_EFFORT", ""), (60, 300))
+STORMS = {"quick": (8, 200), "soak": (300, 300)}.get(os.environ.get("TEST_EFFORT", ""), (100, 300))
 """Seeds of the simulated storm, and contacts of each: some two seconds of a core per seed."""
 _SHARE = 5
 _FEWEST = 10
