@@ -202,9 +202,9 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         self.connection_lost(None)
 
     def connection_lost(self, exc: Any) -> None:
+        self._hear()  # the other end's last words came before its end, and one of them may be that it shuts down
         if self.lost.done():
             return
-        self._hear()  # the other end's last words came before its end
         self._reason = self._reason or (f"connection lost: {exc}" if exc else "Asterisk closed the connection")
         for action in list(self.responses.values()):
             if not action.future.done():

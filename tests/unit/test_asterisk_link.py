@@ -186,6 +186,17 @@ async def test_what_was_read_before_the_end_is_told_before_it(bench: Bench) -> N
     assert isinstance(told[450], LinkDown)
 
 
+async def test_a_shutdown_among_the_last_words_is_why_the_link_ended(bench: Bench) -> None:
+    await bench.up()
+    link, mark = bench.driver._link, bench.told.mark
+    assert link is not None
+    link.data_received(b"".join(newchannel(call_id) for call_id in many(150)) + message("Event: Shutdown"))
+    link.transport.abort()
+    link.connection_lost(None)
+    await bench.told.link(LinkDown, after=mark)
+    assert bench.downs()[0].reason == "Asterisk shuts down"
+
+
 async def test_what_was_read_and_not_told_of_a_link_that_is_given_up_is_dropped(bench: Bench) -> None:
     await bench.up()
     link, mark = bench.driver._link, bench.told.mark
