@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from tests.browser.desk import Desk, Visit
 from tests.contract.api.house import DEADLINE, House, Template, make_template, open_house
 from tests.lab.packages import require_tools
 
+FAILED = pytest.StashKey[bool]()
+"""Whether a test has failed so far."""
+
 expect.set_options(timeout=DEADLINE * 1000)  # milliseconds; a browser beside two others on two cores takes its time
 
 
@@ -24,6 +27,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep what became of a test, for those of its fixtures that end after it."""
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -62,11 +73,15 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def visit(browser: Browser) -> AsyncIterator[Visit]:
-    """One page of somebody whom the browser knows nothing of."""
+async def visit(browser: Browser, request: pytest.FixtureRequest) -> AsyncIterator[Visit]:
+    """One page of somebody whom the browser knows nothing of. A test that fails tells what the page showed."""
     context = await browser.new_context(timezone_id="UTC", locale="en-GB")
+    context.set_default_timeout(DEADLINE * 1000)
     try:
-        yield Visit(await context.new_page())
+        visit = Visit(await context.new_page())
+        yield visit
+        if request.node.stash.get(FAILED, False):
+            print(await visit.told())
     finally:
         await context.close()
 

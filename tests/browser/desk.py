@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import urlencode
 
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Locator, Page
 
 from tests.contract.api.house import House
 
 ARTEFACTS = Path(__file__).parent / "artefacts"
 """Pictures of the pages, as the last run saw them."""
+
+LAST_WORDS_SECONDS = 10.0
+"""How long a page is waited for that is asked why a test failed."""
 
 READ = "table => [...table.rows].map((row) => [...row.cells].map((each) => each.innerText.trim()))"
 """The headings of a table, then each row's cells."""
@@ -31,6 +37,15 @@ class Visit:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.on("requestfailed", lambda request: self.complaints.append(f"{request.url}: {request.failure}"))
         page.on("request", lambda request: self.asked.append(request.url))
+
+    async def told(self) -> str:
+        """What the page shows and said, in words; of a page that does not answer, what it did."""
+        try:
+            async with asyncio.timeout(LAST_WORDS_SECONDS):
+                shown = await self.page.evaluate("() => document.body.innerText")
+        except (TimeoutError, PlaywrightError) as error:
+            shown = f"(it does not answer: {error!r})"
+        return f"{self.page.url} shows:\n{shown}\ncomplaints: {self.complaints}\nlast asked for: {self.asked[-20:]}"
 
 
 class Desk:
@@ -55,7 +70,7 @@ class Desk:
 
     async def open(self, path: str, heading: str | re.Pattern[str], **query: str) -> None:
         """Go to a page, and wait for its heading."""
-        await self.page.goto(f"{self.house.base}/#{path}{f'?{urlencode(query)}' if query else ''}")
+        await self.show(f"{path}{f'?{urlencode(query)}' if query else ''}")
         await self.heading(heading).wait_for()
 
     async def show(self, path: str) -> None:
@@ -65,8 +80,21 @@ class Desk:
             await self.page.reload()
             await self.page.wait_for_function("() => document.activeElement?.tagName === 'H1'")
             return
+        async with self._another_page():
+            await self.page.goto(url)
+
+    async def follow(self, link: str, *, within: Locator | None = None) -> None:
+        """Click a link by its name, and wait until the page that it leads to is shown.
+
+        The click is over before the page that it was on is gone: what is done next would be done there.
+        """
+        async with self._another_page():
+            await (within or self.page).get_by_role("link", name=link).click()
+
+    @contextlib.asynccontextmanager
+    async def _another_page(self) -> AsyncIterator[None]:
         before = await self.page.evaluate_handle("() => document.querySelector('h1')")
-        await self.page.goto(url)
+        yield
         await self.page.wait_for_function(
             "before => !before?.isConnected && document.activeElement?.tagName === 'H1'", arg=before
         )

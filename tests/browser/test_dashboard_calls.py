@@ -17,8 +17,8 @@ async def test_a_whole_campaign_from_creation_to_completed(dialing_desk: Desk) -
     agent = await desk.house.agent(name="Reception")
     rows = "".join(f"+1202555{number:04},Ann {number}\n" for number in range(124, 150))
     await desk.sign_in("operator")
-    await desk.page.get_by_role("link", name="Campaigns").click()
-    await desk.page.get_by_role("link", name="New campaign").click()
+    await desk.follow("Campaigns")
+    await desk.follow("New campaign")
     await desk.page.get_by_label("Name").fill("Spring renewals")
     await desk.page.get_by_label("Agent").select_option(agent)
     for label in ("From", "Until"):
@@ -51,7 +51,7 @@ async def test_a_whole_campaign_from_creation_to_completed(dialing_desk: Desk) -
     assert told.count("completed") == stats["completed"]
     assert told[0] == "campaign"
 
-    await desk.page.get_by_role("link", name="Calls").click()
+    await desk.follow("Calls")
     listed = (await desk.house.ask("GET", f"/campaigns/{campaign['id']}/calls")).json["data"]
     shown = await desk.rows("Calls")
     assert [(each["Number"], each["Outcome"]) for each in shown] == [

@@ -40,7 +40,7 @@ async def test_the_overview_shows_trunks_and_active_campaigns(desk: Desk) -> Non
     await expect(charts).to_have_count(3)
     await expect(charts.first).to_have_attribute("aria-label", re.compile(r"Calls per second, now: a 0, this tenant"))
     await expect(desk.page.locator("canvas")).to_have_count(3)
-    await desk.page.get_by_role("link", name="Spring").click()
+    await desk.follow("Spring")
     await desk.heading("Spring").wait_for()
     assert desk.complaints == []
 
@@ -258,7 +258,7 @@ async def test_a_contacts_callback_is_promised_to_that_contact(desk: Desk) -> No
     [contact] = await contacts(house, campaign_id, {"phone": "+12025550100"})
     await desk.sign_in()
     await desk.open(f"/campaigns/{campaign_id}/contacts/{contact['id']}", "+12025550100")
-    await desk.page.get_by_role("link", name="Promise a callback").click()
+    await desk.follow("Promise a callback")
     await expect(desk.page.get_by_role("textbox", name="Number")).to_have_value("+12025550100")
     await desk.page.get_by_role("button", name="Promise the callback").click()
     assert [each["Number"] for each in await desk.rows("Callbacks")] == ["+12025550100"]
@@ -301,7 +301,7 @@ async def test_a_number_that_is_none_is_told_where_it_was_typed(desk: Desk) -> N
 
 async def test_a_system_key_pauses_and_resumes_a_trunk(desk: Desk) -> None:
     await desk.sign_in("system")
-    await desk.page.get_by_role("link", name="Trunks").click()
+    await desk.follow("Trunks")
     await desk.page.get_by_role("button", name="Pause trunk spare").click()
     await desk.page.get_by_label("Reason").fill("the carrier works on it")
     await desk.confirm("Pause")

@@ -65,7 +65,7 @@ async def test_columns_are_mapped_and_rejected_rows_shown(desk: Desk) -> None:
     [contact] = await added(desk)
     assert (contact["phone_number"], contact["first_name"], contact["last_name"]) == ("+12025550100", "Ann", None)
     assert contact["attributes"] == {"Surname (as given)": "Lee; Jr"}
-    await desk.page.get_by_role("link", name="Open the campaign").click()
+    await desk.follow("Open the campaign")
     await desk.heading("Spring").wait_for()
     assert desk.complaints == []
 
@@ -209,7 +209,7 @@ async def test_contacts_are_added_to_a_campaign(desk: Desk) -> None:
     campaign_id = await desk.house.campaign("+12025550100", name="Spring")
     await desk.sign_in("operator")
     await desk.open(f"/campaigns/{campaign_id}/contacts", "Spring")
-    await desk.page.get_by_role("link", name="Add contacts").click()
+    await desk.follow("Add contacts")
     await choose(desk, b"tel\n+12025550100\n+12025550101\n")
     await desk.page.get_by_role("button", name="Add the contacts").click()
     await desk.page.get_by_text("On the list already").wait_for()

@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SAWarning
 
+from dialerd.core.campaign import FINISHED
 from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.errors import Rejected
@@ -115,7 +116,7 @@ class Game:
                 await self._calm()
             late: list[str] = []
         except TimeoutError:
-            late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm"]
+            late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm", *await self._why()]
         world.disarm()
         self._over = True
         self._stop.set()
@@ -201,6 +202,20 @@ class Game:
             await follower.reached(lasts[campaign_id] or 0)
         self._world.faults += _left_over(daemon)
 
+    async def _why(self) -> list[str]:
+        """What the daemon says of each campaign that goes on: why it dials, or does not, and what is left of it."""
+        daemon = self._world.answering
+        if daemon is None:
+            return ["nobody answers"]
+        told = []
+        async with daemon.store.read() as conn:
+            found = await campaigns.get_many(conn, [each.campaign.id for each in self._campaigns])
+            for each, _ in found.values():
+                if each.status not in FINISHED:
+                    why, counts = await daemon.api.explanations.campaign(conn, each)
+                    told.append(f"campaign {each.id} is {each.status.value}: {why.summary}; {counts}")
+        return told
+
     async def _all_ended(self, daemon: Daemon) -> bool:
         async with daemon.store.read() as conn:
             found = await campaigns.get_many(conn, [each.campaign.id for each in self._campaigns])
@@ -213,7 +228,7 @@ class Game:
             if each.status is CampaignStatus.PAUSED:
                 await daemon.control.resume(each.tenant, each.id)
                 over = False
-            over = over and each.status in (CampaignStatus.COMPLETED, CampaignStatus.CANCELLED)
+            over = over and each.status in FINISHED
         return over and not waiting and not len(daemon.dispatcher.calls)
 
 

@@ -101,6 +101,10 @@ class Scenario:
     """How long the disk takes for a commit while it is well."""
     away_seconds: Range = (0.0, 4.0)
     """How long nobody starts a daemon that has died."""
+    changed_slots: tuple[int, int] = (1, 20)
+    """The calls at once, from and to, that a campaign may be changed to while it dials."""
+    changed_rates: tuple[float | None, ...] = (None, 0.7, 2, 5)
+    """And its calls a second."""
 
 
 def drawn(seed: str, contacts: int) -> Scenario:
@@ -157,6 +161,9 @@ def busy(seed: str, contacts: int) -> Scenario:
         calm=45.0,
         # A disk that turns: what comes while it does shares the next commit.
         commit_seconds=(0.02, 0.05),
+        # A list of ten thousand that is dialled one call at a time from its beginning on takes longer than the calm.
+        changed_slots=(60, 250),
+        changed_rates=(None, 15, 30),
     )
 
 

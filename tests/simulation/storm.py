@@ -342,7 +342,7 @@ class Storm:
 
     async def _change(self) -> None:
         daemon, running, tenant = self._anybody()
-        slots, rate = self._dice.whole(1, 20), self._dice.one((None, 0.7, 2, 5))
+        slots, rate = self._dice.whole(*self._scenario.changed_slots), self._dice.one(self._scenario.changed_rates)
         running.limits.append((self._clock.mono(), Limit(slots, rate), False))
 
         def revise(found: Campaign) -> Campaign:

@@ -134,9 +134,12 @@ def everything_ends(case: Case) -> Iterator[str]:
     for campaign in case.books.campaigns.values():
         if campaign["status"] not in TERMINAL:
             yield f"campaign {campaign['id']} is {campaign['status']}"
+    left: dict[tuple[int, str], list[str]] = defaultdict(list)
     for contact in case.books.contacts.values():
         if contact["status"] not in TERMINAL:
-            yield f"contact {contact['phone_number']} is {contact['status']}"
+            left[contact["campaign_id"], contact["status"]].append(contact["phone_number"])
+    for (campaign_id, status), numbers in left.items():
+        yield f"{len(numbers)} contacts of campaign {campaign_id} are {status}, {', '.join(numbers[:3])} among them"
     for call in case.books.calls.values():
         if call["status"] not in ("ended", "not_sent") or call["ended_at"] is None:
             yield f"not ended: {_shown(call)}"
