@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import structlog
 
@@ -13,7 +13,7 @@ from dialerd import __version__
 from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
 from dialerd.clock import Clock
-from dialerd.config import Config, PbxConfig
+from dialerd.config import Config
 from dialerd.config.reload import Changes, changes
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
@@ -32,15 +32,12 @@ from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.retention import Keep, Retention
 from dialerd.dispatch.standby import REASON as STANDBY
 from dialerd.dispatch.standby import Standby
+from dialerd.dispatch.tasks import Tasks
 from dialerd.dispatch.tenants import Tenants
 from dialerd.dispatch.uploads import Uploads
 from dialerd.dispatch.webhooks import Webhooks
 from dialerd.intake.rows import IntakeOptions
-from dialerd.pbx.asterisk import AsteriskDriver, AsteriskSettings
-from dialerd.pbx.driver import PbxDriver
-from dialerd.pbx.esl_link import EslSettings
-from dialerd.pbx.freeswitch import FreeSwitchDriver
-from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
+from dialerd.links import Links, Make, dials_of
 from dialerd.store import agents, calls, campaigns, contacts, notices, steps, trunks
 from dialerd.store import tenants as stored
 from dialerd.store.db import Store
@@ -79,7 +76,7 @@ class Daemon:
         config: Config,
         clock: Clock,
         metrics: Metrics,
-        make: Callable[[str, PbxConfig, Mapping[str, str], Clock], PbxDriver] | None = None,
+        make: Make | None = None,
         transport: Transport | None = None,
         alone_since: float | None = None,
         waits_for: Callable[[], str] | None = None,
@@ -88,13 +85,14 @@ class Daemon:
         self._alone_since = clock.mono() if alone_since is None else alone_since
         self._config = config
         self._clock = clock
-        self._make = make or make_driver
         dials = waits_for is None
-        self._links = dict(config.pbx) if dials else {}
-        """What each driver was made of, those of PBXs that left the configuration included."""
-        self.drivers = {name: self._make(name, pbx, _dials(config, name), clock) for name, pbx in self._links.items()}
-        self._tasks: asyncio.TaskGroup | None = None
-        self._unwaited: set[asyncio.Task[None]] = set()
+        self._links = Links(clock, metrics, make)
+        if dials:
+            self._links.take_up(config)
+        self.drivers = self._links.drivers
+        self._tasks = Tasks(metrics.dropped.labels("background_work"), "background_work_failed")
+        """What nobody waits for. It ends with the daemon; the next start takes up what has to be done."""
+        self._background = self._tasks.spawn
         self._stopping = False
         self.metrics = metrics
         self.store = Store(config.store.url, clock, metrics)
@@ -147,8 +145,6 @@ class Daemon:
         self._tenants.on_change = self.dispatcher.tenant_changed
         self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
         self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
-        for name in self.drivers:
-            self._watch_link(name)
         self.store.on_commit = self._committed
         self.store.on_health = self.dispatcher.wake
         self.standby: Standby | None = None
@@ -209,8 +205,9 @@ class Daemon:
             leftovers = await self._uploads.leftovers()
             await self.webhooks.start()
             await self._take_up()
-            async with asyncio.TaskGroup() as self._tasks:
-                dispatching = self._tasks.create_task(self.dispatcher.run(), name="dispatcher")
+            async with asyncio.TaskGroup() as group:
+                dispatching = group.create_task(self.dispatcher.run(), name="dispatcher")
+                self._tasks.open(group)
                 self._persist("leftovers", functools.partial(self._uploads.clean_up, leftovers))
                 self._persist("stops", self.control.finish_stops)
                 self._persist("webhooks", self.webhooks.clear)
@@ -223,11 +220,10 @@ class Daemon:
                     await self._drain(hurry or asyncio.Event())
                 finally:
                     self._stopping = True
-                    for driver in tuple(self.drivers.values()):
-                        await driver.stop()
+                    self._tasks.close()
+                    await self._links.stop()
                     dispatching.cancel()
-                    for task in self._unwaited:
-                        task.cancel()
+                    self._tasks.end()
         finally:
             await self._journal.close(CLOSE_SECONDS)
             await self.webhooks.close()
@@ -311,27 +307,20 @@ class Daemon:
         if self._stopping:
             raise ReloadDropped("the daemon is stopping")
         # From here on to the end nothing else runs: nobody sees half of a change.
-        change = changes(self._config, wanted, self._links)
+        change = changes(self._config, wanted, self._links.made_of)
         config = change.config
         if self.standby is not None:
             self._take_names(config, stored_tenants)
             self.dispatcher.trunks.take_up()
             return change
-        watched = {name: _dials(self._config, name) for name in self._links}
-        new = [name for name in config.pbx if name not in self._links]
-        for name, pbx in config.pbx.items():
-            if name in new:
-                self.drivers[name] = self._make(name, pbx, _dials(config, name), self._clock)
-                self._watch_link(name)
-            else:
-                self._use(name, pbx)
-            self._links[name] = pbx
+        watched = {name: dials_of(self._config, name) for name in self.drivers}
+        made = self._links.take_up(config)
         self._take_names(config, stored_tenants)
         self.dispatcher.take_up(config.pbxs(), self.drivers, config.dispatch.setup_seconds)
         for name in config.pbx:
-            if name in new:
+            if name in made:
                 await self.drivers[name].start(functools.partial(self.dispatcher.hear, name))
-            elif (dials := _dials(config, name)) != watched[name]:
+            elif (dials := dials_of(config, name)) != watched[name]:
                 self._background(self.drivers[name].watch(dials))
         return change
 
@@ -344,28 +333,11 @@ class Daemon:
         self._applications.update(config.agents.applications)
         self._tenants.take_up(config.tenants(), stored_tenants)
 
-    def _use(self, name: str, pbx: PbxConfig) -> None:
-        """Let a driver connect by changed settings; another machine's are not among what binds now."""
-        driver = self.drivers[name]
-        if pbx == self._links[name]:
-            return
-        if isinstance(driver, AsteriskDriver):
-            driver.use(_asterisk_settings(pbx))
-        elif isinstance(driver, FreeSwitchDriver):
-            driver.use(_esl_settings(pbx))
-
     async def _let_go(self, name: str) -> None:
         """A PBX that left the configuration has no call of ours any more."""
         if name in self._config.pbx:
             return  # it came back in this very moment
-        del self._links[name]
-        self.metrics.unwatch_link(name)
-        await self.drivers.pop(name).stop()
-
-    def _watch_link(self, name: str) -> None:
-        driver = self.drivers[name]
-        if isinstance(driver, AsteriskDriver | FreeSwitchDriver):
-            self.metrics.watch_link(name, functools.partial(getattr, driver, "counters"))
+        await self._links.let_go(name)
 
     def status(self) -> str:
         """What the daemon does, in one line."""
@@ -410,60 +382,3 @@ class Daemon:
     def _persist(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do in the background what has to be done, however long the store fails."""
         self._background(persist(self._clock, what, work))
-
-    def _background(self, work: Awaitable[None]) -> None:
-        """Do what nobody waits for. It ends with the daemon; the next start takes up what has to be done."""
-
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception:
-                log.exception("background_work_failed")
-                self.metrics.dropped.labels("background_work").inc()
-
-        assert self._tasks is not None, "the daemon does not run yet"
-        if self._stopping:
-            if isinstance(work, Coroutine):
-                work.close()
-            return
-        task = self._tasks.create_task(guarded())
-        self._unwaited.add(task)
-        task.add_done_callback(self._unwaited.discard)
-        if isinstance(work, Coroutine):
-            # Of a task that is cancelled before its first step nobody else lets go of the work.
-            task.add_done_callback(lambda _: work.close())
-
-
-def _dials(config: Config, pbx: str) -> dict[str, str]:
-    """The dial strings of a PBX's trunks."""
-    return {trunk.id: trunk.dial for trunk in config.trunks() if trunk.pbx == pbx}
-
-
-def make_driver(name: str, pbx: PbxConfig, trunks: Mapping[str, str], clock: Clock) -> PbxDriver:
-    """Make the driver of a PBX. ``trunks``: the dial strings of its trunks, by their ids."""
-    if pbx.driver == "simulated":
-        return SimulatedDriver(name, SimulatedPbx(pbx.simulated, clock), clock, trunks)
-    if pbx.driver == "freeswitch":
-        return FreeSwitchDriver(name, _esl_settings(pbx), clock, trunks)
-    return AsteriskDriver(name, _asterisk_settings(pbx), clock, trunks)
-
-
-def _asterisk_settings(pbx: PbxConfig) -> AsteriskSettings:
-    return AsteriskSettings(
-        host=pbx.host,
-        port=pbx.link_port,
-        username=pbx.username or "",
-        secret=pbx.secret.get_secret_value() if pbx.secret else "",
-        action_deadline=pbx.action_deadline_seconds,
-        ping_every=pbx.ping_seconds,
-    )
-
-
-def _esl_settings(pbx: PbxConfig) -> EslSettings:
-    return EslSettings(
-        host=pbx.host,
-        port=pbx.link_port,
-        secret=pbx.secret.get_secret_value() if pbx.secret else "",
-        action_deadline=pbx.action_deadline_seconds,
-        ping_every=pbx.ping_seconds,
-    )

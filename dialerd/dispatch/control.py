@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,6 +20,7 @@ from dialerd.dispatch.dispatcher import Dispatcher
 from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.requests import ImportReport, NewCampaign, Upload
+from dialerd.dispatch.tasks import Spawn
 from dialerd.dispatch.uploads import Uploads
 from dialerd.store import agents, campaigns, contacts, removal
 from dialerd.store.db import Store
@@ -66,7 +67,7 @@ class Control:
         clock: Clock,
         *,
         trunks: Mapping[str, Trunk],
-        background: Callable[[Awaitable[None]], object],
+        background: Spawn,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher

@@ -71,7 +71,7 @@ class Dispatcher:
         self._shares = Shares()
         self._windows = WindowMemo()
         self._rounds = Rounds(clock)
-        self._tasks = Tasks(metrics)
+        self._tasks = Tasks(metrics.dropped.labels("task"), "task_failed")
         self._draining: str | None = None
         self._leaving = False
         """Something left the configuration and may still be occupied."""

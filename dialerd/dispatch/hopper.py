@@ -8,15 +8,15 @@ is fetched alone. So a retry that falls due costs no look at all that is at hand
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import structlog
 
 from dialerd.clock import Clock
 from dialerd.core.model import Contact
+from dialerd.dispatch.tasks import Spawn
 from dialerd.store import contact_due, contacts, last_look
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -29,8 +29,6 @@ _UNCOMMITTED = 2 * MOST
 _RETRY_SECONDS = 1.0
 _EVER = datetime.min.replace(tzinfo=UTC)
 """Since when whoever waits for no time is due."""
-
-Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
 @dataclass(slots=True)

@@ -7,8 +7,8 @@ store for one that a process before it did. Whatever else bears an id of our sha
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -16,6 +16,7 @@ from dialerd.clock import Clock
 from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.lately import Lately
+from dialerd.dispatch.tasks import Spawn
 from dialerd.pbx.driver import LinkLost
 from dialerd.store import calls as stored
 from dialerd.store.db import Store
@@ -46,7 +47,7 @@ class LateChannels:
         clock: Clock,
         metrics: Metrics,
         *,
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Spawn,
         hang_up: Callable[[str, str], Awaitable[bool]],
     ) -> None:
         """``hang_up``: asks a PBX to hang up a channel, as a driver's ``hangup`` does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -15,6 +14,7 @@ from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.event_pages import EventPages
 from dialerd.dispatch.pace import Pace
 from dialerd.dispatch.persistence import persist
+from dialerd.dispatch.tasks import Spawn
 from dialerd.store import campaigns, events, retention, webhooks
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -68,7 +68,7 @@ class Webhooks:
         *,
         concurrency: int,
         max_concurrency: int,
-        background: Callable[[Awaitable[None]], object],
+        background: Spawn,
     ) -> None:
         self._store = store
         self._clock = clock

@@ -16,7 +16,7 @@ from dialerd.doctor import asterisk, asterisk_checks, freeswitch, host, store
 from dialerd.doctor.findings import Finding, error, note, ok, warning
 from dialerd.doctor.freeswitch import FreeSwitchFacts
 from dialerd.doctor.store import Kept
-from dialerd.pbx.esl_link import EslSettings
+from dialerd.links import esl_settings
 from dialerd.pbx.freeswitch import FreeSwitchDriver
 
 MOST_AGENTS = 500
@@ -129,12 +129,7 @@ async def _pbx(name: str, pbx: PbxConfig, config: Config, kept: Kept, clock: Clo
 async def _freeswitch(
     name: str, pbx: PbxConfig, trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...], clock: Clock
 ) -> FreeSwitchFacts:
-    settings = EslSettings(
-        host=pbx.host,
-        port=pbx.link_port,
-        secret=pbx.secret.get_secret_value() if pbx.secret is not None else "",
-        action_deadline=pbx.action_deadline_seconds,
-    )
+    settings = esl_settings(pbx)
     driver = FreeSwitchDriver(name, settings, clock, {key: trunk.dial for key, trunk in trunks.items()})
     facts = await freeswitch.examine(driver, trunks)
     if facts.up is None or not agents:
