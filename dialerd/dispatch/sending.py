@@ -12,6 +12,7 @@ import structlog
 
 from dialerd.clock import Clock, show_id
 from dialerd.core.model import Agent, AgentKind, Call, CallStatus, ContactStatus
+from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.permit import number_rules
 from dialerd.core.phone import format_dial, formatted
 from dialerd.core.snapshot import PlannedCall
@@ -125,19 +126,38 @@ class Sender:
         except StoreError as error:
             log.error("calls_not_committed", calls=len(sending), reason=str(error))
             claimed = frozenset()
+        except Exception:
+            # A fault of ours, before anything was committed. Their contacts stay taken until the next start: they would
+            # be planned again at once, and fail again.
+            for each in sending:
+                self._unplan(each.live.call)
+            raise
         for each in sending:
             self._hopper.done(each.live.call.campaign_id, each.live.contact.id)
             if each.live.call.id in claimed:
                 self._calls.add(each.live)
-                self._tasks.spawn(self._send(each))
+                self._tasks.spawn(self._send_or_settle(each))
             else:
                 # The contact was cancelled meanwhile, or the store fails: it is as if nothing had been planned.
-                self._book.release(each.live.call.id)
-                self._placed[each.live.call.tenant] -= 1
+                self._unplan(each.live.call)
         if len(claimed) < len(sending):
             for campaign_id in {each.live.call.campaign_id for each in sending}:
                 self._hopper.stir(campaign_id)
             self._wake()
+
+    def _unplan(self, call: Call) -> None:
+        self._book.release(call.id)
+        self._placed[call.tenant] -= 1
+
+    async def _send_or_settle(self, sending: _Sending) -> None:
+        """Send a committed call. One that a fault of ours keeps from it is over: nothing else would end it."""
+        try:
+            await self._send(sending)
+        except Exception:
+            live = sending.live
+            if live.sent_at is None and self._calls.get(live.call.id) is live:
+                self._calls.refuse(live, Verdict(Outcome.FAILED, Fault.DAEMON), "a fault of the daemon's, see its log")
+            raise
 
     async def _send(self, sending: _Sending) -> None:
         """Wait for the moment that every limit allows, look once more, and send. Never sent twice."""

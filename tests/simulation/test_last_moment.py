@@ -11,8 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from dialerd.clock import VirtualClock
-from dialerd.core.model import CallStatus, ContactStatus
+from dialerd.core.contact_rules import closed_hours
+from dialerd.core.model import CallStatus, Contact, ContactStatus
+from dialerd.core.outcome import Fault, Outcome
+from dialerd.dispatch import dispatcher, sending
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.driver import Originate
 from dialerd.pbx.simulated import SimulatedSettings
@@ -58,6 +63,58 @@ def test_a_call_that_was_committed_before_the_window_closed_is_not_sent_after_it
             assert {call.status for call in taken_back} == {CallStatus.NOT_SENT}
             assert {each.status for each in await house.contacts(campaign.id)} == {ContactStatus.PENDING}
             await daemon.control.stop("one", campaign.id)
+
+    virtual(main)
+
+
+def test_a_call_that_a_fault_of_ours_keeps_from_being_sent_ends(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed and never sent, it has no channel whose end could be heard: its slot would be taken for ever."""
+    spoilt, faults = numbers(3)[1], [RuntimeError("a fault")]
+
+    def look(tenant: Any, settings: Any, contact: Contact, windows: Any, wall: Any) -> str | None:
+        if contact.phone_number == spoilt and faults:
+            raise faults.pop()
+        return closed_hours(tenant, settings, contact, windows, wall)
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK)
+        async with house.running() as daemon:
+            monkeypatch.setattr(dispatcher, "closed_hours", look)
+            campaign = await house.campaign(numbers(3), concurrent_calls=1)
+            await house.ended(campaign.id)
+            placed = sorted(await house.calls(campaign.id), key=lambda call: call.originated_at)
+            failed, again = [call for call in placed if call.phone_number == spoilt]
+            assert (failed.status, failed.outcome, failed.fault) == (CallStatus.NOT_SENT, Outcome.FAILED, Fault.DAEMON)
+            assert again.outcome is Outcome.ANSWERED
+            assert len(placed) == 4
+            assert not [key for key, capacity in daemon.dispatcher.limits() if capacity.used]
+            assert daemon.metrics.dropped.labels("task")._value.get() == 1
+
+    virtual(main)
+
+
+def test_calls_that_a_fault_of_ours_keeps_from_being_committed_occupy_nothing(
+    virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(*_: Any) -> Any:
+        raise RuntimeError("a fault")
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK)
+        async with house.running() as daemon:
+            with monkeypatch.context() as spoilt:
+                spoilt.setattr(sending, "callee_zones", spoil)
+                campaign = await house.campaign(numbers(5), concurrent_calls=2)
+                await clock.sleep(60)
+            assert not await house.calls(campaign.id)
+            assert not [key for key, capacity in daemon.dispatcher.limits() if capacity.used]
+            assert daemon.metrics.dropped.labels("task")._value.get() <= 5
+        # Nobody is lost: the next daemon dials them all.
+        async with house.running():
+            await house.ended(campaign.id)
+            assert {each.status for each in await house.contacts(campaign.id)} == {ContactStatus.COMPLETED}
 
     virtual(main)
 
