@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -77,16 +78,36 @@ async def test_what_is_committed_comes_into_the_database_soon_and_not_by_the_com
     assert automatic == checkpoints.LONGEST, "only where nothing else helps"
 
 
-async def test_the_log_stays_short_while_commits_never_cease(
+def begun_anew(path: Path) -> int:
+    """How often a log was begun from its start again (SQLite's file format, 4.1: the checkpoint sequence number)."""
+    with path.open("rb") as log:
+        return int.from_bytes(log.read(16)[12:], "big")
+
+
+async def test_a_log_that_has_become_long_is_begun_anew_while_commits_never_cease(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "_LONG", 50)
-    longest = 0
-    for number in range(600):
-        await commit(store, number, rows=5)
-        longest = max(longest, (tmp_path / "dialerd.db-wal").stat().st_size)
-    written = 600 * 5 * _PAGE_BYTES
-    assert longest < written / 4
+    log, upkeep = tmp_path / "dialerd.db-wal", store._upkeep
+    assert isinstance(upkeep, checkpoints.Checkpoints)
+    take, turned = upkeep.turn, False
+    rounds: list[tuple[bool, int]] = []
+
+    async def turn() -> None:
+        nonlocal turned
+        rounds.append((turned, begun_anew(log)))
+        turned = upkeep._turn_wanted
+        await take()
+
+    monkeypatch.setattr(upkeep, "turn", turn)
+    number = 0
+    async with asyncio.timeout(DEADLINE):
+        while sum(after_turn for after_turn, _ in rounds) < 3:
+            await commit(store, number, rows=5)
+            number += 1
+    anew = [after - before for (_, before), (after_turn, after) in itertools.pairwise(rounds) if after_turn]
+    assert anew == [1, 1, 1]
+    assert len(rounds) > 6, "a turn is taken only where the log is long"
 
 
 async def test_a_reader_holds_the_log_back_and_is_told_of_and_then_it_begins_anew(
