@@ -44,7 +44,10 @@ PAINTED = """name => {
   const text = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim().slice(1);
   const wanted = [0, 2, 4].map((at) => parseInt(text.slice(at, at + 2), 16));
   const canvas = document.querySelector("canvas");
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  // Of a copy: Chromium complains of a canvas that is not meant to be read and is, again and again.
+  const copy = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
   for (let at = 0; at < data.length; at += 4) if (wanted.every((each, index) => data[at + index] === each)) return true;
   return false;
 }"""
