@@ -230,11 +230,6 @@ class _JumpingSelector(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        if timeout is not None and not self._loop.held and len(self.get_map()) == 1:
-            # Nobody outside can have anything for the loop, and its own pipe is the only file: the system is not asked.
-            if timeout > 0:
-                self._loop.advance(timeout)
-            return []
         if timeout is not None and timeout <= 0:
             return super().select(0)
         if self._loop.held:
