@@ -83,13 +83,13 @@ class Desk:
         async with self._another_page():
             await self.page.goto(url)
 
-    async def follow(self, link: str, *, within: Locator | None = None) -> None:
+    async def follow(self, link: str) -> None:
         """Click a link by its name, and wait until the page that it leads to is shown.
 
         The click is over before the page that it was on is gone: what is done next would be done there.
         """
         async with self._another_page():
-            await (within or self.page).get_by_role("link", name=link).click()
+            await self.page.get_by_role("link", name=link).click()
 
     @contextlib.asynccontextmanager
     async def _another_page(self) -> AsyncIterator[None]:
