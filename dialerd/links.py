@@ -90,7 +90,7 @@ def asterisk_settings(pbx: PbxConfig) -> AsteriskSettings:
         host=pbx.host,
         port=pbx.link_port,
         username=pbx.username or "",
-        secret=pbx.secret.get_secret_value() if pbx.secret else "",
+        secret=pbx.plain_secret,
         action_deadline=pbx.action_deadline_seconds,
         ping_every=pbx.ping_seconds,
     )
@@ -101,7 +101,7 @@ def esl_settings(pbx: PbxConfig) -> EslSettings:
     return EslSettings(
         host=pbx.host,
         port=pbx.link_port,
-        secret=pbx.secret.get_secret_value() if pbx.secret else "",
+        secret=pbx.plain_secret,
         action_deadline=pbx.action_deadline_seconds,
         ping_every=pbx.ping_seconds,
     )

@@ -161,6 +161,11 @@ class PbxConfig(Section):
         """The port of the control link: the one given, or the driver's usual one."""
         return self.port if self.port is not None else HOME_PORT[self.driver]
 
+    @property
+    def plain_secret(self) -> str:
+        """The secret as the PBX is told it; empty where none is given."""
+        return "" if self.secret is None else self.secret.get_secret_value()
+
 
 class TrunkConfig(Section):
     """``[trunk.NAME]``: a way out through one PBX."""

@@ -81,9 +81,8 @@ class _Talk:
     async def open(self, pbx: PbxConfig) -> AmiMessage:
         """Connect and log in; returns the login's answer. Raises LinkLost."""
         self._link = await AmiLink.connect(pbx.host, pbx.link_port, self._hear, MAX_MESSAGE_BYTES, _CONNECT_SECONDS)
-        secret = pbx.secret.get_secret_value() if pbx.secret is not None else ""
         return await self.ask(
-            ("Action", "Login"), ("Username", pbx.username or ""), ("Secret", secret), ("Events", "on")
+            ("Action", "Login"), ("Username", pbx.username or ""), ("Secret", pbx.plain_secret), ("Events", "on")
         )
 
     async def ask(self, *headers: tuple[str, str]) -> AmiMessage:
