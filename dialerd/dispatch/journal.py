@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -121,9 +120,11 @@ class Journal:
     async def _gather(self) -> None:
         """Wait for what comes soon after, unless somebody waits already."""
         if not self._hurry.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(GATHER_SECONDS):
-                    await self._hurry.wait()
+            timer = self._clock.call_at(self._clock.mono() + GATHER_SECONDS, self._hurry.set)
+            try:
+                await self._hurry.wait()
+            finally:
+                timer.cancel()
         self._hurry.clear()
 
     def _tell_waiters(self) -> None:

@@ -88,9 +88,10 @@ class Rounds:
             await self._clock.sleep(min(took, HORIZON / 2))
         wake_at = self._wake_at
         seconds = None if wake_at is None else min(_LONGEST_SLEEP, max(0.0, wake_at - self._clock.mono()))
+        timer = None if seconds is None else self._clock.call_at(self._clock.mono() + seconds, self.stir)
         try:
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
-        except TimeoutError:
-            self._stirred = True
+            await self._woken.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
         self._woken.clear()

@@ -20,6 +20,7 @@ from dialerd.store.backend import backend_of
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.faults import as_store_error, is_the_stores, translated
 from dialerd.store.records import CallStep, Event, Originating
+from dialerd.store.taken import KeptConnection, taken
 from dialerd.store.tx import Committed, Tx
 from dialerd.telemetry.metrics import Metrics
 
@@ -78,6 +79,7 @@ class Store:
         self._group_weight = group_weight
         self._backend = backend_of(url)
         self._write_engine = self._backend.engine(writing=True, size=1)
+        self._writer = KeptConnection(self._write_engine)
         self._read_engine = self._backend.engine(writing=False, size=readers)
         self._upkeep = self._backend.upkeep(clock, metrics)
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
@@ -168,10 +170,10 @@ class Store:
         """Close every connection; a server that does not answer is not waited for."""
         if self._upkeep is not None:
             await self._upkeep.close()
-        for engine in (self._write_engine, self._read_engine):
+        for close in (self._writer.give_back, self._write_engine.dispose, self._read_engine.dispose):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
-                    await engine.dispose()
+                    await close()
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -182,7 +184,7 @@ class Store:
         self._unread.clear()
         try:
             with translated(), self._clock.hold():
-                async with self._read_engine.connect() as conn, _dropped_when_silent(conn):
+                async with taken(self._read_engine) as conn:
                     yield conn
         finally:
             self._reading -= 1
@@ -284,7 +286,7 @@ class Store:
         transaction: str | None = None
         committed: Committed | None = None
         try:
-            async with self._write_engine.connect() as conn, _dropped_when_silent(conn):
+            async with self._writer.taken() as conn:
                 if batch and all(job.operation is None for job in batch):
                     done = await self._backend.in_one_trip(conn, partial(self._record_all, batch))
                     if done is not None:
@@ -315,7 +317,7 @@ class Store:
         deadline = None
         while True:
             with contextlib.suppress(SQLAlchemyError, OSError):
-                async with self._write_engine.connect() as conn, _dropped_when_silent(conn):
+                async with self._writer.taken() as conn:
                     stands = await self._backend.stands(conn, transaction)
                 if stands is not None:
                     log.warning("commit_in_doubt_settled", stands=stands)
@@ -398,17 +400,6 @@ class Store:
         else:
             log.info("store_recovered")
         self.on_health()
-
-
-@contextlib.asynccontextmanager
-async def _dropped_when_silent(conn: AsyncConnection) -> AsyncIterator[None]:
-    """Close a connection that did not answer in time: each further word to it, a rollback too, would wait as long."""
-    try:
-        yield
-    except OSError:
-        with contextlib.suppress(SQLAlchemyError, OSError):
-            await conn.invalidate()
-        raise
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -73,7 +73,9 @@ class SqliteBackend:
 
     async def in_one_trip(self, conn: AsyncConnection, work: Callable[[AsyncConnection], Work[T]]) -> Done[T] | None:
         """Do a work in a transaction of its own, where all its statements are prepared."""
-        driver = cast(OneTripConnection, (await conn.get_raw_connection()).driver_connection)
+        # Not by get_raw_connection, which takes a greenlet to ask for what is there.
+        assert conn.sync_connection is not None
+        driver = cast(OneTripConnection, conn.sync_connection.connection.driver_connection)
         return await in_transaction(conn, work, driver.transact)
 
     def upkeep(self, clock: Clock, metrics: Metrics) -> Checkpoints:

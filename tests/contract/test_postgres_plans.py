@@ -99,7 +99,7 @@ async def plans(store: Store, work: Callable[[], Awaitable[object]]) -> list[tup
     for statement, parameters in await statements(store, work):
         writes = any(word in statement for word in ("INSERT INTO", "UPDATE", "DELETE FROM"))  # in a WITH, too
         reads = statement.lstrip().split()[0] in ("SELECT", "WITH") and not writes
-        async with store.read() if reads else store._write_engine.connect() as conn:
+        async with store.read() if reads else store._writer.taken() as conn:
             explain = f"EXPLAIN (FORMAT JSON{', ANALYZE' if reads else ''})"
             # Executed once here, it is planned as the daemon's connections plan it.
             told = await conn.scalar(sa.text("SHOW plan_cache_mode"))

@@ -73,8 +73,7 @@ async def test_what_is_committed_comes_into_the_database_soon_and_not_by_the_com
     for number in range(3):
         await commit(store, number)
     await until_moved(tmp_path / "dialerd.db")
-    async with store._write_engine.connect() as conn:
-        automatic = await conn.scalar(sa.text("PRAGMA wal_autocheckpoint"))
+    automatic = await store.write(lambda tx: tx.conn.scalar(sa.text("PRAGMA wal_autocheckpoint")))
     assert automatic == checkpoints.LONGEST, "only where nothing else helps"
 
 
