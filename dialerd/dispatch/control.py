@@ -118,7 +118,7 @@ class Control:
         ``revise`` makes the new campaign of the one in the store; what it raises ends the change.
         """
 
-        async def change(tx: Tx) -> tuple[Campaign, Agent, bool]:
+        async def change(tx: Tx) -> tuple[Campaign, bool]:
             found = await self._found(tx, tenant.id, campaign_id)
             if found.status in FINISHED:
                 raise _finished(found)
@@ -130,15 +130,12 @@ class Control:
             await campaigns.revise(tx, revised)
             # Without keep_open it may have been done for long.
             tx.touched.add(campaign_id)
-            return revised, agent, found.settings.puts_off_otherwise(revised.settings)
+            tx.then(lambda: self._revised(revised, agent))
+            return revised, found.settings.puts_off_otherwise(revised.settings)
 
-        revised, agent, otherwise = await self._store.write(change)
+        revised, otherwise = await self._store.write(change)
         if otherwise:
             self._background(self._recall(campaign_id))
-        # Whoever paused or ended it meanwhile has taken it out, and it stays out.
-        if self._dispatcher.is_active(campaign_id):
-            self._dispatcher.put(revised, agent)
-            self._dispatcher.hopper.stir(campaign_id)
         async with self._store.read() as conn:
             current = await campaigns.get(conn, tenant.id, campaign_id) or revised
         if current.status not in FINISHED:
@@ -279,6 +276,7 @@ class Control:
             # What was left of its list may have ended while it was paused.
             tx.touched.add(campaign_id)
             agent = None if found.agent_id is None else await agents.get(tx.conn, None, found.agent_id)
+            tx.then(lambda: self._dispatcher.put(started, agent))
             return started, agent
 
         started, agent = await self._store.write(change)
@@ -287,7 +285,6 @@ class Control:
             current = await campaigns.get(conn, tenant_id, campaign_id)
         if current is None or current.status is not CampaignStatus.ACTIVE:
             return current or started, []
-        self._dispatcher.put(current, agent)
         self._arm(current)
         return current, self._dispatcher.warnings(current, agent)
 
@@ -301,6 +298,8 @@ class Control:
             ended = now if status in FINISHED else None
             await campaigns.set_status(tx, campaign_id, status, completed_at=ended, reason=why)
             tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now, reason=why))
+            # A start that was committed meanwhile has put it back.
+            tx.then(lambda: self._dispatcher.remove(campaign_id))
             return replace(found, status=status, completed_at=ended, reason=why)
 
         async with self._store.read() as conn:
@@ -313,30 +312,35 @@ class Control:
             changed = await self._store.write(change)
         except BaseException:
             # Also where the client went away: whether the change stands, the store tells.
-            if before.status is CampaignStatus.ACTIVE:
-                self._background(self._take_back(before))
+            self._background(self._take_back(before))
             raise
         log.info("campaign_changed", tenant=tenant_id, campaign_id=campaign_id, status=changed.status.value, reason=why)
-        # A start that was answered meanwhile may have put it back.
-        self._dispatcher.remove(campaign_id)
         if changed.status in FINISHED:
             self._disarm(campaign_id)
         return changed
 
     async def _take_back(self, campaign: Campaign) -> None:
         """A change was not confirmed: a campaign that the store has as active dials on, once the store can be asked."""
+
+        async def look(tx: Tx) -> None:
+            current = await campaigns.get(tx.conn, campaign.tenant, campaign.id)
+            if current is not None and current.status is CampaignStatus.ACTIVE:
+                agent = None if current.agent_id is None else await agents.get(tx.conn, None, current.agent_id)
+                tx.then(lambda: self._dispatcher.put(current, agent))
+
         while True:
             try:
-                async with self._store.read() as conn:
-                    current = await campaigns.get(conn, campaign.tenant, campaign.id)
-                    agent = None if campaign.agent_id is None else await agents.get(conn, None, campaign.agent_id)
+                # By the writer, so that no other change comes between the look and what follows from it.
+                return await self._store.write(look)
             except StoreError as error:
                 log.error("campaign_not_taken_back", tenant=campaign.tenant, campaign_id=campaign.id, reason=str(error))
                 await self._clock.sleep(_AGAIN)
-                continue
-            if current is not None and current.status is CampaignStatus.ACTIVE:
-                self._dispatcher.put(current, agent)
-            return
+
+    def _revised(self, campaign: Campaign, agent: Agent) -> None:
+        """New settings stand: a campaign that dials goes by them from its next call on."""
+        if self._dispatcher.is_active(campaign.id):
+            self._dispatcher.put(campaign, agent)
+            self._dispatcher.hopper.stir(campaign.id)
 
     async def _cancel_pending(self, campaign_id: int, reason: str) -> None:
         """Cancel all pending contacts in short steps. Raises StoreError."""

@@ -330,12 +330,14 @@ class Store:
             await self._clock.sleep(_PROBE_SECONDS)
 
     def _tell(self, committed: Committed) -> None:
-        try:
-            self.on_commit(committed)
-        except Exception:
-            # The commit stands, and those who wait for it must hear so.
-            log.exception("commit_not_told")
-            self._metrics.dropped.labels("commit").inc()
+        listeners: list[Callable[[], object]] = [*committed.consequences, partial(self.on_commit, committed)]
+        for listener in listeners:
+            try:
+                listener()
+            except Exception:
+                # The commit stands, and those who wait for it must hear so.
+                log.exception("commit_not_told")
+                self._metrics.dropped.labels("commit").inc()
 
     async def _record_all(self, batch: list[_Job[Any]], conn: AsyncConnection) -> tuple[Committed, _Results]:
         """All of a commit that the journal alone asked for, as it mostly is."""
@@ -388,7 +390,7 @@ class Store:
         # A rolled back number is never told to anybody, so it may stay unused.
         self._next_seq += len(numbered)
         await steps.write_events(tx, numbered)
-        return Committed(numbered, tuple(tx.ends))
+        return Committed(numbered, tuple(tx.ends), tuple(tx.consequences))
 
     def _set_trouble(self, trouble: str | None) -> None:
         if trouble == self.trouble:

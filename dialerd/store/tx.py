@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +18,8 @@ class Committed:
 
     events: tuple[Event, ...]
     ends: tuple[CampaignEnd, ...]
+    consequences: tuple[Callable[[], object], ...] = ()
+    """See :meth:`Tx.then`."""
 
 
 class Tx:
@@ -30,10 +33,18 @@ class Tx:
         self.touched: set[int] = set()
         """Campaigns that lost a contact to an end of its way, or were resumed: they may be done."""
         self.ends: list[CampaignEnd] = []
+        self.consequences: list[Callable[[], object]] = []
 
     def emit(self, event: EventDraft) -> None:
         """Add an event to this commit."""
         self.events.append(event)
+
+    def then(self, consequence: Callable[[], object]) -> None:
+        """Do something as soon as this commit stands: before the next one, and whether or not anybody waits for it.
+
+        What follows commits in their order is never behind the store, as what two who wait for them do may be.
+        """
+        self.consequences.append(consequence)
 
     def stats(self, campaign_id: int) -> StatsDelta:
         """The counters' changes of one campaign."""
@@ -44,5 +55,6 @@ class Tx:
         self.events += other.events
         self.touched |= other.touched
         self.ends += other.ends
+        self.consequences += other.consequences
         for campaign_id, delta in other.deltas.items():
             self.deltas[campaign_id].add(delta)

@@ -180,6 +180,50 @@ class TestWriting:
         await store.write(emit)
         assert [len(committed.events) for committed in seen] == [1]
 
+    async def test_what_follows_from_commits_follows_in_their_order_whoever_waits(self, store: Store) -> None:
+        happened: list[str] = []
+        store.on_commit = lambda _: happened.append("told")
+
+        async def write(tx: Tx, number: int) -> None:
+            tx.then(lambda: happened.append(f"followed {number}"))
+            if number == 1:
+                raise LookupError("not so")
+            if number == 2:
+                second.cancel()  # whoever asked for it is gone before it stands
+
+        async def ask(number: int) -> None:
+            await store.write(lambda tx: write(tx, number), weight=GROUP_WEIGHT)
+            happened.append(f"answered {number}")
+
+        first = asyncio.create_task(ask(1))
+        second = asyncio.create_task(ask(2))
+        await asyncio.gather(first, second, return_exceptions=True)
+        await ask(3)
+        await ask(4)
+        assert isinstance(first.exception(), LookupError)
+        assert second.cancelled()
+        assert [each for each in happened if each != "told"] == [
+            *("followed 2", "followed 3", "answered 3", "followed 4", "answered 4")
+        ]
+        assert happened[happened.index("followed 3") + 1] == "told", "others hear of it after that"
+
+    async def test_what_follows_from_a_commit_and_fails_takes_nothing_with_it(self, store: Store) -> None:
+        followed: list[str] = []
+
+        def fails() -> None:
+            raise LookupError("not so")
+
+        async def write(tx: Tx) -> str:
+            tx.then(fails)
+            tx.then(lambda: followed.append("the other"))
+            return "answered"
+
+        seen = watch(store)
+        assert await store.write(write) == "answered"
+        assert followed == ["the other"]
+        assert len(seen) == 1
+        assert store._metrics.dropped.labels("commit")._value.get() == 1
+
     async def test_what_an_operation_raises_undoes_it_alone(self, store: Store) -> None:
         await add_campaign(store)
         seen = watch(store)
@@ -258,11 +302,18 @@ class TestFailure:
 
         store.on_health = on_health
         await database.fill_up(store)
-        failures = await asyncio.gather(add_contacts(store, a_row(1)), store.write(big), return_exceptions=True)
+        followed: list[str] = []
+
+        async def hopeful(tx: Tx) -> None:
+            tx.then(lambda: followed.append("it stands"))
+
+        asked = (add_contacts(store, a_row(1)), store.write(hopeful), store.write(big))
+        failures = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(failure, StoreError) and not failure.permanent for failure in failures)
         assert store.trouble is not None
         assert "full" in store.trouble
         assert await due(store) == []  # nothing of that commit stands, and reading works
+        assert not followed
         await database.make_room(store)
         # Nobody writes: the store itself finds out that it works again.
         async with asyncio.timeout(DEADLINE):

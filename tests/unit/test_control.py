@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.clock import VirtualClock
 from dialerd.core.model import Campaign, CampaignStatus, ContactStatus
@@ -199,6 +201,83 @@ def test_a_stop_that_meets_a_start_ends_stopped(play: Callable[[Scene], None]) -
             assert daemon.dispatcher.is_active(campaign.id) is (status is CampaignStatus.ACTIVE), (first, second)
             if status in (CampaignStatus.ACTIVE, CampaignStatus.PAUSED):
                 await daemon.control.stop("one", campaign.id, hangup=True)
+
+    play(scene)
+
+
+def test_a_start_that_is_slow_to_answer_does_not_undo_a_stop(play: Callable[[Scene], None]) -> None:
+    """Between its commit and its answer it looks at the store, and what it saw may be over when it has looked."""
+
+    async def scene(house: House, daemon: Daemon) -> None:
+        campaign = await house.campaign(numbers(5), start=False)
+        real = daemon.store.read
+
+        @contextlib.asynccontextmanager
+        async def slowly() -> AsyncIterator[AsyncConnection]:
+            async with real() as conn:
+                yield conn
+            await house.clock.sleep(10)
+
+        daemon.store.read = slowly  # type: ignore[method-assign]
+        starting = asyncio.create_task(daemon.control.start("one", campaign.id))
+        await house.clock.sleep(5)
+        daemon.store.read = real  # type: ignore[method-assign]
+        assert daemon.dispatcher.is_active(campaign.id), "it dials as soon as its start stands"
+        await daemon.control.stop("one", campaign.id)
+        await starting
+        assert not daemon.dispatcher.is_active(campaign.id)
+
+    play(scene)
+
+
+def test_a_stop_stands_whose_client_left_and_whose_campaign_was_started_meanwhile(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(house: House, daemon: Daemon) -> None:
+        campaign = await house.campaign(numbers(5), start=False)
+        real = daemon.store.write
+
+        async def slowly(operation: Any, **options: Any) -> Any:
+            daemon.store.write = real  # type: ignore[method-assign]
+            await house.clock.sleep(5)
+            done = await real(operation, **options)
+            await house.clock.sleep(5)
+            return done
+
+        daemon.store.write = slowly  # type: ignore[method-assign]
+        stopping = asyncio.create_task(daemon.control.stop("one", campaign.id))
+        await house.clock.sleep(1)
+        await daemon.control.start("one", campaign.id)
+        assert daemon.dispatcher.is_active(campaign.id)
+        await house.clock.sleep(8)
+        stopping.cancel()
+        await asyncio.wait((stopping,))
+        await house.clock.sleep(60)
+        assert await status_of(daemon, campaign.id) is CampaignStatus.CANCELLED
+        assert not daemon.dispatcher.is_active(campaign.id)
+
+    play(scene)
+
+
+def test_a_stop_that_the_store_refuses_leaves_a_campaign_that_was_started_meanwhile(
+    play: Callable[[Scene], None],
+) -> None:
+    async def scene(house: House, daemon: Daemon) -> None:
+        campaign = await house.campaign(numbers(5), start=False)
+        real = daemon.store.write
+
+        async def refused(*_: Any, **__: Any) -> Any:
+            daemon.store.write = real  # type: ignore[method-assign]
+            await daemon.control.start("one", campaign.id)
+            daemon.dispatcher.remove(campaign.id)  # as if the stop let go of it a moment later
+            raise StoreError("disk full")
+
+        daemon.store.write = refused  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await daemon.control.stop("one", campaign.id)
+        await house.clock.sleep(5)
+        assert await status_of(daemon, campaign.id) is CampaignStatus.ACTIVE
+        assert daemon.dispatcher.is_active(campaign.id)
 
     play(scene)
 
