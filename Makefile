@@ -46,9 +46,10 @@ FAST_TMP := $(shell [ -w /dev/shm ] && echo /dev/shm || echo $${TMPDIR:-/tmp})
 
 # All tests of `make check`, in three processes of much the same size. Workers of xdist would each collect all of them and
 # compile every query of the store anew, which was a third of the processor's time.
-FAST_TESTS := fast-units fast-simulation fast-seeds
+FAST_TESTS := fast-units fast-simulation fast-others
 FAST_PYTEST = TMPDIR=$(FAST_TMP) TEST_EFFORT=quick $(BIN)/pytest -q -p no:cacheprovider -p no:xdist \
 	-m "not lab and not slow and not freeswitch and not postgres"
+STORMS := tests/simulation/test_seeds.py::test_the_laws_hold_whatever_happens
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -81,11 +82,12 @@ bandit: $(DEV)
 fast-units: $(DEV)
 	@$(FAST_PYTEST) tests/unit
 
+# The storms are most of it, and are played by the two that have the least else.
 fast-simulation: $(DEV)
-	@$(FAST_PYTEST) --ignore=tests/simulation/test_seeds.py tests/simulation
+	@STORM_PART=1/2 $(FAST_PYTEST) tests/simulation
 
-fast-seeds: $(DEV)
-	@$(FAST_PYTEST) tests/simulation/test_seeds.py tests/property tests/golden tests/contract/test_*.py tests/docs
+fast-others: $(DEV)
+	@STORM_PART=2/2 $(FAST_PYTEST) $(STORMS) tests/property tests/golden tests/contract/test_*.py tests/docs
 
 # What is dialled on the lab's real Asterisk is mostly waited for, and must not wait for others: it has the cores first.
 test: $(DEV) ## static checks and all tests, those with both versions of a real Asterisk too
@@ -96,9 +98,8 @@ test: $(DEV) ## static checks and all tests, those with both versions of a real 
 	wait $$static || failed=1; wait $$lab || failed=1; cat "$$told/static" "$$told/lab"; \
 	exit $$failed
 
-soak: $(DEV) ## SOAK_CALLS calls in SOAK_DAYS simulated days with flat memory, 300 storms, and the whole storms on the real Asterisk
+soak: $(DEV) ## SOAK_CALLS calls in SOAK_DAYS simulated days with flat memory, and the whole storms on the real Asterisk
 	@TMPDIR=$(FAST_TMP) $(BIN)/python -m tests.simulation.soak $(SOAK_CALLS) $(SOAK_DAYS)
-	@TMPDIR=$(FAST_TMP) TEST_EFFORT=soak $(BIN)/pytest -q -n 2 -m seeds tests/simulation/test_seeds.py
 	@TEST_EFFORT=soak $(BIN)/pytest -m lab tests/integration/test_storms.py
 
 test-freeswitch: $(DEV) ## the contract suite on a real FreeSWITCH: FREESWITCH_ESL=host:port:password make test-freeswitch

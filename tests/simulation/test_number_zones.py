@@ -278,6 +278,7 @@ def test_a_deferral_that_cannot_be_committed_is_tried_again_after_a_while(
     virtual(main)
 
 
+@pytest.mark.slow
 def test_the_hopper_waits_for_the_writer_to_follow(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

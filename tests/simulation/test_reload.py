@@ -101,6 +101,7 @@ def test_a_lowered_limit_binds_new_calls_and_a_raised_one_is_used_at_once(virtua
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_new_pbx_with_its_trunk_is_dialled_over_at_once(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, TALK, Size(rate=5, channels=10))
@@ -120,6 +121,7 @@ def test_a_new_pbx_with_its_trunk_is_dialled_over_at_once(virtual: Virtual, tmp_
     virtual(main)
 
 
+@pytest.mark.slow
 def test_what_vanished_gets_no_new_call_and_its_calls_are_followed_to_their_end(
     virtual: Virtual, tmp_path: Path
 ) -> None:

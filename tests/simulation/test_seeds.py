@@ -14,17 +14,15 @@ from dialerd.dispatch import dispatcher, recovery
 from dialerd.dispatch.late import LateChannels
 from dialerd.dispatch.listed import ListWatch
 from tests.simulation.play import play
-from tests.support.effort import STORMS
-
-SEEDS, CONTACTS = STORMS
+from tests.support.effort import STORM_CONTACTS, STORM_SEEDS
 
 
 @pytest.mark.seeds
-@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("seed", STORM_SEEDS)
 def test_the_laws_hold_whatever_happens(seed: int) -> None:
-    played = play(seed, CONTACTS)
+    played = play(seed, STORM_CONTACTS)
     if played.broken:
-        again = f"{sys.executable} -m tests.simulation {seed} {CONTACTS}"
+        again = f"{sys.executable} -m tests.simulation {seed} {STORM_CONTACTS}"
         pytest.fail("\n".join([f"seed {seed} breaks laws; once more by: {again}", *played.broken]), pytrace=False)
     assert played.calls > 0
 

@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 SWEEPS = 50
 """Rounds in which all tasks of a daemon must have ended once each was cancelled."""
+TURNS = 20
+"""Turns of the loop after an orderly stop in which what was cancelled ends: a client may have been reading from the
+store, and its connection is closed then."""
 FAULTS_COUNTED = ("task", "background_work", "journal_step", "commit")
 """What the daemon counts as dropped where a law of its own was broken."""
 
@@ -236,7 +239,8 @@ class World:
         """End all that is left of a daemon: everything of one that died, and of one that stopped only its clients."""
         if not died:
             await asyncio.wait((running,))
-            await asyncio.sleep(0)  # noqa: TID251 - one turn of the loop, in which what was cancelled ends
+            for _ in range(TURNS):
+                await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, in which no time passes
         for _ in range(SWEEPS):
             left = asyncio.all_tasks() - self._ours
             if not left:

@@ -10,8 +10,10 @@ import pytest
 QUICK = os.environ.get("TEST_EFFORT") == "quick"
 STORM = 1.0 if os.environ.get("TEST_EFFORT") == "soak" else 0.2
 """The share of a storm on the real Asterisk that a run takes: all of it in ``make soak``."""
-STORMS = {"quick": (8, 200), "soak": (300, 300)}.get(os.environ.get("TEST_EFFORT", ""), (100, 300))
-"""Seeds of the simulated storm, and contacts of each: some two seconds of a core per seed."""
+_STORMS, STORM_CONTACTS = (50, 200) if QUICK else (300, 300)
+_PART, _PARTS = (int(each) for each in os.environ.get("STORM_PART", "1/1").split("/"))
+STORM_SEEDS = range(_PART - 1, _STORMS, _PARTS)
+"""Seeds of the simulated storm, a second or two of a core each. A process may play a part of them (STORM_PART=1/2)."""
 _SHARE = 5
 _FEWEST = 10
 
