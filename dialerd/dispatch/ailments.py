@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -97,7 +96,7 @@ class Ailments:
 
     def judge(self, live: LiveCall, verdict: Verdict, event: Ended) -> bool:
         """Look at how a call ended; True: the trunk is to blame, and the contact is spared."""
-        if live.sent_at is None or math.isinf(live.sent_at) or live.call.answered_at is not None:
+        if live.sent_at is None or live.taken_up or live.call.answered_at is not None:
             return False  # it never left, or left before this process began, or its answer has told already
         sign = sign_of(verdict, answered=False, rang=live.call.ringing_at is not None)
         now = self._clock.mono()

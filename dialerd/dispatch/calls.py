@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -71,7 +70,9 @@ class LiveCall:
     stopped: bool = False
     """Its campaign has ended: nothing of it comes back."""
     sent_at: float | None = None
-    """When (monotonic) the order went to the PBX; None: it did not yet."""
+    """When (monotonic) the order went to the PBX, at the latest; None: it did not yet."""
+    taken_up: bool = False
+    """It was in flight before this process began, which does not know when exactly it was sent."""
     heard_at: float = 0.0
     """When (monotonic) the PBX last told of it."""
     goal: Goal | None = None
@@ -184,10 +185,13 @@ class Calls:
         debug_call("call_sent", live.call)
         self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
 
-    def resume(self, live: LiveCall) -> None:
-        """Follow a call that was in flight before this process began; recovery asks for it."""
+    def resume(self, live: LiveCall, sent_before: float) -> None:
+        """Follow a call that was in flight before this process began; recovery asks for it.
+
+        ``sent_before``: until when (monotonic) the process before this one may have sent it.
+        """
         self.add(live)
-        live.sent_at = -math.inf
+        live.sent_at, live.taken_up = sent_before, True
         self._watch(live)
 
     def disarm(self) -> None:

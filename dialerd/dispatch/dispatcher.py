@@ -272,8 +272,9 @@ class Dispatcher:
         ``dialled_before``: until when (monotonic) a process before this one may have sent calls; None: no call was ever
         placed, so that no rate can have been used.
         """
-        if dialled_before is not None:
-            self._book.unknown_before(dialled_before)
+        if dialled_before is None:
+            return
+        self._book.unknown_before(dialled_before)
         for live in lives:
             keys = tuple(keys_of(live.call))
             self._book.take(live.call.id, keys)
@@ -283,7 +284,7 @@ class Dispatcher:
                 self._receipts.taken(arrival)
                 live.arrived = partial(self._receipts.came, arrival)
                 self._book.sent(keys, self._clock.mono(), arrival)
-            self.calls.resume(live)
+            self.calls.resume(live, dialled_before)
             self._recoveries.resume(live)
 
     def pace(self, campaign_id: int) -> Pace | None:

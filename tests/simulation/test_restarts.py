@@ -11,6 +11,8 @@ from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus, Campaign
 from dialerd.core.throttle import Book
 from dialerd.dispatch.limits import Limits
+from dialerd.dispatch.receipts import LISTING_LAG
+from dialerd.dispatch.recovery import SECOND_LOOK
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation import laws
@@ -24,6 +26,8 @@ SHORT = SimulatedSettings(
 )
 RATES = (0.1, 0.3, 0.7, 1.0, 2.5, 7.5)
 LIVES = 12
+SETTLED = LISTING_LAG + SECOND_LOOK
+"""A daemon that lives this long knows what became of the orders of the one before, which count until then."""
 
 
 def killed_again_and_again(seed: int, rate: float, folder: Path) -> list[float]:
@@ -37,7 +41,7 @@ def killed_again_and_again(seed: int, rate: float, folder: Path) -> list[float]:
             campaign = await house.campaign(numbers(100), concurrent_calls=200, trunks=["a"], start=False)
             await daemon.control.start("one", campaign.id)
         for _ in range(LIVES):
-            await house.run_until_killed(dice.one((0.0, 0.3, 1.0)) + dice.between(0.8, 2.0) * span)
+            await house.run_until_killed(dice.one((0.0, 0.3, 1.0, SETTLED)) + dice.between(0.8, 2.0) * span)
             await clock.sleep(dice.one((0.0, 0.0, dice.between(0.0, span))))
         return sorted(house.pbx.ledger.sends())
 

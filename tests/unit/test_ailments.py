@@ -167,10 +167,10 @@ def test_a_retry_after_closes_the_trunk_for_so_long(virtual: Virtual, metrics: M
 def test_a_call_from_before_the_daemons_start_says_nothing(virtual: Virtual, metrics: Metrics) -> None:
     async def main(clock: VirtualClock) -> None:
         bench = Bench(clock, metrics)
-        for sent_at in (None, float("-inf")):
+        for sent, taken_up in ((False, False), (True, True)):
             for _ in range(10):
                 live = bench.sent()
-                live.sent_at = sent_at
+                live.sent_at, live.taken_up = (live.sent_at if sent else None), taken_up
                 assert not bench.end(live, UNREACHABLE)
         assert bench.ailments.gate(clock.now()).open
         assert not bench.put_back

@@ -393,7 +393,7 @@ def test_a_call_from_before_keeps_what_is_left_of_its_time(virtual: Virtual, met
             bench.live.call, status=CallStatus.CONNECTED, answered_at=answered, handed_over_at=answered
         )
         bench.live.contact = replace(bench.live.contact, status=ContactStatus.CONNECTED)
-        bench.calls.resume(bench.live)
+        bench.calls.resume(bench.live, clock.mono())
         await clock.sleep(11)
         assert bench.hung_up == [(10.0, Goal.CALL_LIMIT)]
         bench.hear(ended())

@@ -102,11 +102,11 @@ class Bench:
             self.calls.sent(live)
         return live
 
-    def from_before(self, call_id: str = "call") -> LiveCall:
-        """A call in flight from before the restart."""
+    def from_before(self, call_id: str = "call", ago: float = 60.0) -> LiveCall:
+        """A call in flight from before the restart, whose process sent its last so many seconds ago."""
         made = an_originating(a_contact(), call_id, self.clock.wall())
         live = LiveCall(made.call, made.contact, CampaignSettings(), 1000.0)
-        self.calls.resume(live)
+        self.calls.resume(live, self.clock.mono() - ago)
         return live
 
     def outcomes(self) -> dict[str, Outcome | None]:
@@ -283,6 +283,24 @@ def test_a_fresh_call_is_not_declared_gone(virtual: Virtual, metrics: Metrics) -
         bench.pbx.channels = {"call": ChannelState.DIALLING}
         await bench.clock.sleep(60)
         assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_of_the_process_before_may_be_fresh_too(virtual: Virtual, metrics: Metrics) -> None:
+    """Whoever is back within a moment asks too early for what was sent in the last one: that listing counts not."""
+
+    async def scene(bench: Bench) -> None:
+        bench.from_before(ago=0.1)
+        bench.recovery.link_up()
+        await bench.clock.sleep(LISTING_LAG - 0.2)
+        assert bench.recovery.gate().open
+        assert len(bench.pbx.asked) == 1
+        await bench.clock.sleep(SECOND_LOOK)
+        assert bench.ended == [], "the second listing is the first that could have shown it"
+        await bench.clock.sleep(SECOND_LOOK)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+        assert [round(asked) for asked in bench.pbx.asked] == [0, 2, 4]
 
     play(virtual, metrics, scene)
 
