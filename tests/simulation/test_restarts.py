@@ -35,6 +35,7 @@ def killed_again_and_again(seed: int, rate: float, folder: Path) -> list[float]:
 
     async def main(clock: VirtualClock) -> list[float]:
         dice = Dice(f"restarts/{seed}/{rate}")
+        folder.mkdir(exist_ok=True)
         span = max(1, int(rate)) / rate + Limits().cps_guard_seconds
         house = House(clock, folder, SHORT, Size(rate=rate, channels=200))
         async with house.running() as daemon:
@@ -64,9 +65,12 @@ def test_a_daemon_that_forgets_what_was_before_it_is_caught(
     rate: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Book, "unknown_before", lambda *_: None)
-    sends = killed_again_and_again(1, rate, tmp_path)
     whole = max(1, int(rate))
-    assert any(late - early < whole / rate - 0.1 for early, late in zip(sends, sends[whole:], strict=False))
+    for seed in range(10):
+        sends = killed_again_and_again(seed, rate, tmp_path / str(seed))
+        if any(late - early < whole / rate - 0.1 for early, late in zip(sends, sends[whole:], strict=False)):
+            return
+    pytest.fail("nothing was sent too soon")
 
 
 def test_the_wait_after_a_restart_is_explained_and_holds_no_slot(virtual: Virtual, tmp_path: Path) -> None:

@@ -30,9 +30,6 @@ T = TypeVar("T")
 
 SWEEPS = 50
 """Rounds in which all tasks of a daemon must have ended once each was cancelled."""
-TURNS = 20
-"""Turns of the loop after an orderly stop in which what was cancelled ends: a client may have been reading from the
-store, and its connection is closed then."""
 FAULTS_COUNTED = ("task", "background_work", "journal_step", "commit")
 """What the daemon counts as dropped where a law of its own was broken."""
 
@@ -239,14 +236,14 @@ class World:
         """End all that is left of a daemon: everything of one that died, and of one that stopped only its clients."""
         if not died:
             await asyncio.wait((running,))
-            for _ in range(TURNS):
-                await asyncio.sleep(0)  # noqa: TID251 - a turn of the loop, in which no time passes
+            await asyncio.sleep(0)  # noqa: TID251 - one turn of the loop, in which what was cancelled ends
+            # Looked at before its clients are ended: a connection that one of them reads from is closed by a task, too.
+            if own := asyncio.all_tasks() - self._ours - self._asked:
+                self.faults.append(f"tasks left after an orderly stop: {own}")
         for _ in range(SWEEPS):
             left = asyncio.all_tasks() - self._ours
             if not left:
                 return
-            if own := [] if died else left - self._asked:
-                self.faults.append(f"tasks left after an orderly stop: {own}")
             for task in left:
                 task.cancel()
             await asyncio.sleep(0)  # noqa: TID251
