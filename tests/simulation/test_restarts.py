@@ -35,7 +35,6 @@ def killed_again_and_again(seed: int, rate: float, folder: Path) -> list[float]:
 
     async def main(clock: VirtualClock) -> list[float]:
         dice = Dice(f"restarts/{seed}/{rate}")
-        folder.mkdir(exist_ok=True)
         span = max(1, int(rate)) / rate + Limits().cps_guard_seconds
         house = House(clock, folder, SHORT, Size(rate=rate, channels=200))
         async with house.running() as daemon:
@@ -67,7 +66,9 @@ def test_a_daemon_that_forgets_what_was_before_it_is_caught(
     monkeypatch.setattr(Book, "unknown_before", lambda *_: None)
     whole = max(1, int(rate))
     for seed in range(10):
-        sends = killed_again_and_again(seed, rate, tmp_path / str(seed))
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        sends = killed_again_and_again(seed, rate, folder)
         if any(late - early < whole / rate - 0.1 for early, late in zip(sends, sends[whole:], strict=False)):
             return
     pytest.fail("nothing was sent too soon")

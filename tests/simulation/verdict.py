@@ -57,10 +57,15 @@ class Case:
         self.entries.sort(key=lambda each: (each.began, each.call_id))
 
     def late(self, entry: LedgerEntry) -> bool:
-        """Whether the channel came after its call was given up: its slot and its contact may have gone to others."""
+        """Whether the channel came after its call was given up: its slot and its contact may have gone to others.
+
+        One that came later than any receipt can tell, and was too young to be listed when the last listing was made,
+        came after that.
+        """
         call = self.books.calls.get(entry.call_id)
         given_up = self.world.late.given_up.get(entry.call_id, math.inf)
-        return call is not None and call["outcome"] == "interrupted" and entry.began >= given_up
+        unlisted = 0.0 if self.on_time(entry) else self.scenario.callees.listing_lag_seconds
+        return call is not None and call["outcome"] == "interrupted" and entry.began + unlisted >= given_up
 
     def on_time(self, entry: LedgerEntry) -> bool:
         """Whether the channel came by when an accepted order is taken to have arrived."""
