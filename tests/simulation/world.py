@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,6 +131,9 @@ class World:
 
     async def live(self, stop: asyncio.Event) -> bool:
         """Run one daemon until ``stop`` is set or it dies; True: it died. Raises what the daemon raised."""
+        # What is left of the one before is collected now, and not in the midst of a step of this one: whoever lets go
+        # of a connection takes part in what goes on just then.
+        gc.collect()
         self.generation += 1
         self.disk.restore()
         self._dead.clear()
