@@ -11,9 +11,9 @@ QUICK = os.environ.get("TEST_EFFORT") == "quick"
 STORM = 1.0 if os.environ.get("TEST_EFFORT") == "soak" else 0.2
 """The share of a storm on the real Asterisk that a run takes: all of it in ``make soak``."""
 _STORMS, STORM_CONTACTS = (50, 200) if QUICK else (300, 300)
-_PART, _PARTS = (int(each) for each in os.environ.get("STORM_PART", "1/1").split("/"))
-STORM_SEEDS = range(_PART - 1, _STORMS, _PARTS)
-"""Seeds of the simulated storm, a second or two of a core each. A process may play a part of them (STORM_PART=1/2)."""
+_FIRST, _LAST = (int(each) for each in os.environ.get("STORM_SEEDS", f"0-{_STORMS - 1}").split("-"))
+STORM_SEEDS = range(_FIRST, _LAST + 1)
+"""Seeds of the simulated storm, a second or two of a core each. A process may play some of them (STORM_SEEDS=0-22)."""
 _SHARE = 5
 _FEWEST = 10
 
