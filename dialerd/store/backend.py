@@ -21,8 +21,8 @@ class Upkeep(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def committed(self) -> None:
-        """Something was committed."""
+    def committed(self, weight: int) -> None:
+        """So many rows' worth was committed."""
 
     async def turn(self) -> None:
         """Do what has to be done between two commits, in some milliseconds. Never fails."""

@@ -2,7 +2,7 @@
 
 A checkpoint writes every page that changed to its place and flushes the database: tens of milliseconds, which by
 default the commit pays that makes the log 1,000 pages long. Here a connection of its own does it, in steps of half a
-second's pages, while the writer goes on.
+second's pages or of a few hundred rows', while the writer goes on.
 
 The log is written from its beginning again only by a commit that finds all of it moved and nobody reading from it.
 While commits never cease, some pages are always left. So when the log has become long, the writer takes a turn between
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _EVERY_SECONDS = 0.5
+"""From a commit to its checkpoint at least, and where much is committed at most."""
+_SELDOM_SECONDS = 5.0
+"""At most where little is: each checkpoint flushes log and database."""
+_MUCH = 500
+"""Rows' worth of commits."""
 _LONG = 16_384
 """Pages (64 MiB) from which on the writer takes a turn."""
 LONGEST = 131_072
@@ -48,6 +53,9 @@ class Checkpoints:
         self._metrics = metrics
         self._conn: OneTripConnection | None = None
         self._news = asyncio.Event()
+        self._much = asyncio.Event()
+        self._weight = 0
+        """Rows' worth that was committed since the last checkpoint began."""
         self._task: asyncio.Task[None] | None = None
         self._step: asyncio.Task[tuple[int, int]] | None = None
         self._turn_wanted = False
@@ -70,9 +78,12 @@ class Checkpoints:
             with contextlib.suppress(sqlite3.Error):
                 await conn.close()
 
-    def committed(self) -> None:
-        """Something was committed."""
+    def committed(self, weight: int) -> None:
+        """So many rows' worth was committed."""
+        self._weight += weight
         self._news.set()
+        if self._weight >= _MUCH:
+            self._much.set()
 
     async def turn(self) -> None:
         """Between two commits: move the rest of a log that has become long, so that the next begins it anew."""
@@ -83,8 +94,13 @@ class Checkpoints:
     async def _run(self) -> None:
         while True:
             await self._news.wait()
-            self._news.clear()
             await self._clock.sleep(_EVERY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SELDOM_SECONDS - _EVERY_SECONDS):
+                    await self._much.wait()
+            self._weight = 0
+            self._news.clear()
+            self._much.clear()
             self._step = asyncio.create_task(self._checkpoint(), name="store-checkpoint")
             pages, moved = await asyncio.shield(self._step)
             self._turn_wanted = pages >= _LONG

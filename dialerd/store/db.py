@@ -226,7 +226,7 @@ class Store:
             if live:
                 await self._commit(live)
                 if self._upkeep is not None:
-                    self._upkeep.committed()
+                    self._upkeep.committed(sum(job.weight for job in live))
                     await self._upkeep.turn()
             elif self.trouble is not None and not last:
                 # Nobody dials while writing fails, so perhaps nobody writes: somebody has to try.

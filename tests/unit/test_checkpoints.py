@@ -13,13 +13,14 @@ import pytest
 import sqlalchemy as sa
 from structlog.testing import capture_logs
 
-from dialerd.clock import SystemClock
+from dialerd.clock import SystemClock, VirtualClock
 from dialerd.store import checkpoints
 from dialerd.store.db import Store
 from dialerd.store.schema import tenant_day
 from dialerd.store.tx import Tx
 from dialerd.telemetry.metrics import Metrics
 from tests.support.stores import new_store
+from tests.support.virtual import Virtual
 
 DEADLINE = 20.0
 _PAGE_BYTES = 4096 + 24
@@ -30,13 +31,14 @@ _clock = SystemClock(seed=1)
 async def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     """An open store that looks after its log very often."""
     monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.005)
+    monkeypatch.setattr(checkpoints, "_SELDOM_SECONDS", 0.005)
     opened = Store(new_store(tmp_path / "dialerd.db"), _clock, Metrics())
     await opened.open()
     yield opened
     await opened.close()
 
 
-async def commit(store: Store, number: int, rows: int = 1) -> None:
+async def commit(store: Store, number: int, rows: int = 1, weight: int = 10) -> None:
     """Commit so many rows of a page each."""
 
     async def write(tx: Tx) -> None:
@@ -45,7 +47,7 @@ async def commit(store: Store, number: int, rows: int = 1) -> None:
             [{"tenant": f"{number} {row} " + "x" * 3500, "day": "2026-11-28", "calls": 1} for row in range(rows)],
         )
 
-    await store.write(write)
+    await store.write(write, weight=weight)
 
 
 async def pages(store: Store) -> float:
@@ -75,6 +77,27 @@ async def test_what_is_committed_comes_into_the_database_soon_and_not_by_the_com
     await until_moved(tmp_path / "dialerd.db")
     automatic = await store.write(lambda tx: tx.conn.scalar(sa.text("PRAGMA wal_autocheckpoint")))
     assert automatic == checkpoints.LONGEST, "only where nothing else helps"
+
+
+@pytest.mark.parametrize(("weight", "fewest", "most"), [(10, 12, 14), (500, 60, 90)])
+def test_each_flushes_the_disk_and_is_the_rarer_the_less_is_committed(
+    virtual: Virtual, tmp_path: Path, weight: int, fewest: int, most: int
+) -> None:
+    """A minute of a commit a second: every five seconds where little comes, and after each where that is much."""
+
+    async def main(clock: VirtualClock) -> None:
+        metrics = Metrics()
+        store = Store(new_store(tmp_path / "dialerd.db"), clock, metrics)
+        await store.open()
+        for number in range(60):
+            await commit(store, number, weight=weight)
+            await clock.sleep(1)
+        await clock.sleep(10)
+        done = {each.name: each.value for each in next(iter(metrics.checkpoint_seconds.collect())).samples}
+        assert fewest <= done["dialerd_checkpoint_seconds_count"] <= most
+        await store.close()
+
+    virtual(main)
 
 
 def begun_anew(path: Path) -> int:
@@ -166,6 +189,7 @@ async def test_a_store_is_closed_in_the_midst_of_it_and_has_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "_SELDOM_SECONDS", 0.0)
     url = new_store(tmp_path / "dialerd.db")
     for life in range(5):
         store = Store(url, _clock, Metrics())
