@@ -184,6 +184,12 @@ class InlineConnection(OneTripConnection):
         """The connection of Python's own module."""
         return self._conn
 
+    @property
+    def _conn(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise sqlite3.OperationalError(KILLED)
+        return self._connection
+
     def cut(self) -> None:
         """Close without a word, as the end of a process does."""
         if self._connection is not None:
