@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
@@ -32,6 +33,8 @@ class LateBook:
     def __init__(self, clock: VirtualClock) -> None:
         self._clock = clock
         self.given_up: dict[str, float] = {}
+        self.looked: dict[str, float] = {}
+        """When the listing was asked for that was its daemon's last."""
         self.by: dict[str, WatchedDriver] = {}
         """The driver of the daemon that gave it up."""
         self.shown: dict[str, list[tuple[float, WatchedDriver]]] = defaultdict(list)
@@ -44,11 +47,12 @@ class LateBook:
         again = driver is not self.by.get(call_id) and not self.asked[call_id]
         if call_id not in self.given_up or again:
             self.given_up[call_id] = self._clock.mono()
+            self.looked[call_id] = driver.looked_at
             self.by[call_id] = driver
 
     def clear(self) -> None:
         """Begin anew: whoever stands here holds a daemon that is long gone."""
-        for book in (self.given_up, self.by, self.shown, self.asked):
+        for book in (self.given_up, self.looked, self.by, self.shown, self.asked):
             book.clear()
 
     def came(self, call_id: str, driver: WatchedDriver) -> None:
@@ -86,6 +90,8 @@ class WatchedDriver(SimulatedDriver):
         self._told = told
         self._sent = sent
         self._late = late
+        self.looked_at = -math.inf
+        """When it asked for the listing that it was told last."""
         self.ended_at: float | None = None
         """When its daemon stopped it, or died."""
 
@@ -115,7 +121,9 @@ class WatchedDriver(SimulatedDriver):
 
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels."""
+        asked_at = self._clock.mono()
         listed = await super().live()
+        self.looked_at = asked_at
         for channel in listed:
             self._late.came(channel.call_id, self)
         return listed

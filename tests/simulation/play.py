@@ -29,7 +29,7 @@ from dialerd.store.schema import campaign_stats, event
 from tests.simulation import books, verdict
 from tests.simulation.follower import Follower
 from tests.simulation.scenario import Dice, Limit, List, Place, Scenario, drawn
-from tests.simulation.storm import Running, Storm
+from tests.simulation.storm import Change, Running, Storm
 from tests.simulation.world import Gone, SimulatedClock, World
 from tests.support.apart import apart
 from tests.support.logs import silent_logs
@@ -174,7 +174,7 @@ class Game:
         assert report is not None
         assert report.added == len(wanted.numbers)
         limit = Limit(settings.concurrent_calls, settings.max_calls_per_second)
-        self._campaigns.append(Running(created, list(wanted.numbers), [(0.0, limit, True)]))
+        self._campaigns.append(Running(created, list(wanted.numbers), [Change(limit, 0.0, 0.0, stands=True)]))
         return created
 
     # -- the calm -------------------------------------------------------------------------------------------------

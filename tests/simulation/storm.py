@@ -36,13 +36,25 @@ class Span:
 
 
 @dataclass(slots=True)
+class Change:
+    """Another limit that somebody asked for."""
+
+    limit: Limit
+    asked: float
+    over: float = float("inf")
+    """When it was answered, or its daemon was gone: it was committed before that, or never."""
+    stands: bool = False
+    """It was confirmed."""
+
+
+@dataclass(slots=True)
 class Running:
     """A campaign, and what people have done to it."""
 
     campaign: Campaign
     numbers: list[str]
-    limits: list[tuple[float, Limit, bool]]
-    """Its own limits, each from the moment on at which it was asked for; the last: whether that was confirmed."""
+    limits: list[Change]
+    """Its own limits."""
     quiet: list[Span] = field(default_factory=list)
     """When it was paused or stopped for sure."""
 
@@ -343,14 +355,18 @@ class Storm:
     async def _change(self) -> None:
         daemon, running, tenant = self._anybody()
         slots, rate = self._dice.whole(*self._scenario.changed_slots), self._dice.one(self._scenario.changed_rates)
-        running.limits.append((self._clock.mono(), Limit(slots, rate), False))
+        change = Change(Limit(slots, rate), self._clock.mono())
+        running.limits.append(change)
 
         def revise(found: Campaign) -> Campaign:
             limits: dict[str, Any] = {"concurrent_calls": slots, "max_calls_per_second": rate}
             return replace(found, settings=found.settings.model_copy(update=limits))
 
-        await self._world.ask(daemon.control.change(tenant, running.campaign.id, revise))
-        running.limits.append((self._clock.mono(), Limit(slots, rate), True))
+        try:
+            await self._world.ask(daemon.control.change(tenant, running.campaign.id, revise))
+            change.stands = True
+        finally:
+            change.over = self._clock.mono()
 
     async def _cancel_contact(self) -> None:
         daemon, running, tenant = self._anybody()

@@ -16,7 +16,7 @@ from dialerd.pbx.simulated_pbx import LedgerEntry
 from dialerd.store.schema import OUTCOME_COLUMNS
 from tests.simulation.books import Books, Row
 from tests.simulation.scenario import Limit, Scenario
-from tests.simulation.storm import Running, Span, Storm
+from tests.simulation.storm import Change, Running, Span, Storm
 from tests.simulation.world import World
 
 WIRE_SECONDS = 0.01
@@ -59,13 +59,15 @@ class Case:
     def late(self, entry: LedgerEntry) -> bool:
         """Whether the channel came after its call was given up: its slot and its contact may have gone to others.
 
-        One that came later than any receipt can tell, and was too young to be listed when the last listing was made,
-        came after that.
+        One that came later than any receipt can tell, and not in time for its daemon's last listing, came after that.
         """
         call = self.books.calls.get(entry.call_id)
-        given_up = self.world.late.given_up.get(entry.call_id, math.inf)
-        unlisted = 0.0 if self.on_time(entry) else self.scenario.callees.listing_lag_seconds
-        return call is not None and call["outcome"] == "interrupted" and entry.began + unlisted >= given_up
+        if call is None or call["outcome"] != "interrupted" or entry.call_id not in self.world.late.given_up:
+            return False
+        if self.on_time(entry):
+            return entry.began >= self.world.late.given_up[entry.call_id]
+        listable = entry.began + self.scenario.callees.listing_lag_seconds
+        return listable >= self.world.late.looked[entry.call_id]
 
     def on_time(self, entry: LedgerEntry) -> bool:
         """Whether the channel came by when an accepted order is taken to have arrived."""
@@ -198,17 +200,17 @@ def _fixed(limit: Limit) -> Callable[[float], list[Limit]]:
     return lambda _at: [limit]
 
 
-def _changing(limits: list[tuple[float, Limit, bool]]) -> Callable[[float], list[Limit]]:
+def _changing(changes: list[Change]) -> Callable[[float], list[Limit]]:
     """Every limit that may have been the one a call was planned under."""
 
     def at(moment: float) -> list[Limit]:
-        found = []
-        for since, limit, confirmed in reversed(limits):
-            if since <= moment:
-                found.append(limit)
-                if confirmed and since <= moment - SETTLING_SECONDS:
-                    break
-        return found
+        settled = [each for each in changes if each.stands and each.over <= moment - SETTLING_SECONDS]
+        # Of two that were asked for at once, either may be the last: answers come in another order than commits.
+        return [
+            each.limit
+            for each in changes
+            if each.asked <= moment and not any(later.asked >= each.over for later in settled if later is not each)
+        ]
 
     return at
 
