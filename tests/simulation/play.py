@@ -117,7 +117,7 @@ class Game:
             late: list[str] = []
         except TimeoutError:
             late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm", *await self._why()]
-        world.disarm()
+        world.disarm()  # of a calm that did not end, too
         self._over = True
         self._stop.set()
         await keeping
@@ -190,6 +190,8 @@ class Game:
                 pass
             await self._world.clock.sleep(pause)
             pause = min(_LOOK_LAST, pause * 1.5)
+        # A death that was wished for, and not met, would come into the midst of what is only looked up.
+        self._world.disarm()
         daemon = await self._world.alive()
         async with daemon.store.read() as conn:
             lasts = {

@@ -54,7 +54,7 @@ SABOTAGE = {
     "hours at the wire": ("no_call_outside_the_window", 7, dispatcher, "closed_hours", lambda *_: None),
     "pauses at the wire": ("a_paused_campaign_is_silent", 5, dispatcher.Dispatcher, "_objection", lambda *_: None),
     "the second listing": ("no_limit_is_exceeded", 8, recovery, "SECOND_LOOK", -1.0),
-    "rates of the process before": ("no_limit_is_exceeded", 109, Book, "unknown_before", lambda *_: None),
+    "rates of the process before": ("no_limit_is_exceeded", 124, Book, "unknown_before", lambda *_: None),
     "the do-not-call list at the wire": (
         "nobody_on_the_do_not_call_list_is_called",
         *(11, ListWatch, "changed", lambda _self: None),
@@ -70,7 +70,7 @@ def test_a_daemon_that_breaks_a_law_is_caught(safeguard: str, monkeypatch: pytes
     """The laws can fail: each of these takes one safeguard away, and a few seeds show it."""
     law, likely, where, what, instead = SABOTAGE[safeguard]
     monkeypatch.setattr(where, what, instead)
-    for seed in (likely, *range(60)):
+    for seed in (likely, *range(200)):
         if any(fault.startswith(law) for fault in play(seed, 150).broken):
             return
     pytest.fail(f"{safeguard} can be taken away, and {law} is not broken")

@@ -163,6 +163,8 @@ class World:
         await self._sweep(running, died=died)
         self.daemon = None
         self._count_faults(metrics, died=died)
+        if died and not running.cancelled():
+            running.exception()  # what a dying process raises with its last breath is nobody's
         if not died:
             try:
                 running.result()
