@@ -263,7 +263,14 @@ class Control:
     # -- inside -------------------------------------------------------------------------------------------------
 
     async def _activate(self, tenant_id: str, campaign_id: int, event: CampaignEvent) -> tuple[Campaign, list[str]]:
-        async def change(tx: Tx) -> tuple[Campaign, Agent | None]:
+        warnings: list[str] = []
+
+        def began(started: Campaign, agent: Agent | None) -> None:
+            self._dispatcher.put(started, agent)
+            # Asked before it dials: what its own calls take up then keeps nobody silent.
+            warnings.extend(self._dispatcher.warnings(started, agent))
+
+        async def change(tx: Tx) -> Campaign:
             found = await self._found(tx, tenant_id, campaign_id)
             status = _step(found, event)
             stats = (await campaigns.stats(tx.conn, [campaign_id]))[campaign_id]
@@ -276,17 +283,17 @@ class Control:
             # What was left of its list may have ended while it was paused.
             tx.touched.add(campaign_id)
             agent = None if found.agent_id is None else await agents.get(tx.conn, None, found.agent_id)
-            tx.then(lambda: self._dispatcher.put(started, agent))
-            return started, agent
+            tx.then(lambda: began(started, agent))
+            return started
 
-        started, agent = await self._store.write(change)
+        started = await self._store.write(change)
         log.info("campaign_changed", tenant=tenant_id, campaign_id=campaign_id, status=started.status.value)
         async with self._store.read() as conn:
             current = await campaigns.get(conn, tenant_id, campaign_id)
         if current is None or current.status is not CampaignStatus.ACTIVE:
             return current or started, []
         self._arm(current)
-        return current, self._dispatcher.warnings(current, agent)
+        return current, warnings
 
     async def _leave(self, tenant_id: str, campaign_id: int, event: CampaignEvent, why: str | None = None) -> Campaign:
         """Take a campaign out of dialing: the dispatcher first, then the store; back where the store refuses."""

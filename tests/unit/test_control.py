@@ -205,6 +205,32 @@ def test_a_stop_that_meets_a_start_ends_stopped(play: Callable[[Scene], None]) -
     play(scene)
 
 
+def test_what_its_own_calls_take_up_is_no_warning_of_a_start(play: Callable[[Scene], None]) -> None:
+    """It dials while its start is still being answered."""
+
+    async def scene(house: House, daemon: Daemon) -> None:
+        campaign = await house.campaign(numbers(5), start=False, concurrent_calls=1)
+        await house.clock.sleep(5)  # the PBX is connected by then
+        real = daemon.store.write
+
+        async def slowly(operation: Any, **options: Any) -> Any:
+            daemon.store.write = real  # type: ignore[method-assign]
+            done = await real(operation, **options)
+            await house.clock.sleep(10)
+            return done
+
+        daemon.store.write = slowly  # type: ignore[method-assign]
+        starting = asyncio.create_task(daemon.control.start("one", campaign.id))
+        await house.clock.sleep(5)
+        assert house.pbx.ledger.entries
+        assert not starting.done()
+        _, warnings = await starting
+        assert warnings == []
+        await daemon.control.stop("one", campaign.id, hangup=True)
+
+    play(scene)
+
+
 def test_a_start_that_is_slow_to_answer_does_not_undo_a_stop(play: Callable[[Scene], None]) -> None:
     """Between its commit and its answer it looks at the store, and what it saw may be over when it has looked."""
 
