@@ -84,10 +84,10 @@ fast-units: $(DEV)
 
 # The storms are most of it, and are played by the two that have the least else.
 fast-simulation: $(DEV)
-	@STORM_SEEDS=0-22 $(FAST_PYTEST) tests/simulation
+	@STORM_SEEDS=0-24 $(FAST_PYTEST) tests/simulation
 
 fast-others: $(DEV)
-	@STORM_SEEDS=23-49 $(FAST_PYTEST) $(STORMS) tests/property tests/golden tests/contract/test_*.py tests/docs
+	@STORM_SEEDS=25-49 $(FAST_PYTEST) $(STORMS) tests/property tests/golden tests/contract/test_*.py tests/docs
 
 # What is dialled on the lab's real Asterisk is mostly waited for, and must not wait for others: it has the cores first.
 test: $(DEV) ## static checks and all tests, those with both versions of a real Asterisk too

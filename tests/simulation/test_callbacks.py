@@ -100,6 +100,7 @@ def test_a_promise_outside_the_calling_hours_is_kept_first_thing(virtual: Virtua
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_campaign_stays_open_for_its_promise_and_retries_it_afresh(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, BUSY)
@@ -135,6 +136,7 @@ def test_a_campaign_stays_open_for_its_promise_and_retries_it_afresh(virtual: Vi
     virtual(main)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(3))
 def test_a_promise_in_the_midst_of_planning_is_neither_lost_nor_kept_too_early(
     virtual: Virtual, tmp_path: Path, seed: int

@@ -25,6 +25,7 @@ QUICK = SimulatedSettings(
 )
 
 
+@pytest.mark.slow
 def test_a_campaign_completes_with_all_its_retries(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path)

@@ -22,6 +22,7 @@ from tests.support.virtual import Virtual
 BUSY = SimulatedSettings(shares={Behaviour.BUSY: 1.0}, post_dial_seconds=(0.1, 0.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(4))
 def test_whoever_was_pending_is_cancelled_and_never_dialled(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:

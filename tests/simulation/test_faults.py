@@ -59,6 +59,7 @@ def test_a_daemon_killed_again_and_again_dials_nobody_twice(virtual: Virtual, tm
     virtual(main, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(4))
 def test_a_link_that_comes_and_goes(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
@@ -76,6 +77,7 @@ def test_a_link_that_comes_and_goes(virtual: Virtual, tmp_path: Path, seed: int)
     virtual(main, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(4))
 def test_events_lost_late_and_twice_and_orders_in_doubt(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
@@ -132,6 +134,7 @@ def test_a_pbx_that_takes_no_calls_is_left_alone_and_costs_no_contact_anything(
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_full_pbx_is_asked_less_and_less_until_it_has_room(virtual: Virtual, tmp_path: Path) -> None:
     """As FreeSWITCH at its max-sessions: it takes the order, and makes no channel. Others' calls fill it, too."""
 
@@ -185,6 +188,7 @@ def test_a_pbx_that_says_that_it_is_closed_gets_no_call_until_it_says_otherwise(
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_pbx_that_dies_loses_its_calls_and_no_contact(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK, Size(rate=20, channels=20))
@@ -235,6 +239,7 @@ def test_a_restart_dials_again_within_three_seconds(virtual: Virtual, tmp_path: 
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_refused_login_is_told_and_nothing_is_dialled(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, QUICK)
@@ -313,6 +318,7 @@ def test_what_ended_while_nobody_listened_is_settled_as_it_was(virtual: Virtual,
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_pbx_that_keeps_nothing_leaves_the_daemon_without_a_guess(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         settings = SimulatedSettings(

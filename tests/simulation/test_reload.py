@@ -65,6 +65,7 @@ def alive(house: House, trunk: str) -> int:
     return sum(1 for each in house.pbx.ledger.entries if each.ended is None and each.trunk.endswith(f"@{trunk}"))
 
 
+@pytest.mark.slow
 def test_a_lowered_limit_binds_new_calls_and_a_raised_one_is_used_at_once(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, TALK, Size(rate=20, channels=30))
@@ -180,6 +181,7 @@ def test_a_pbx_that_comes_back_while_its_calls_live_goes_on_as_it_was(virtual: V
     virtual(main)
 
 
+@pytest.mark.slow
 def test_a_tenant_that_vanished_is_silent_and_says_why(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:
         house = House(clock, tmp_path, TALK, Size(rate=5, channels=10))

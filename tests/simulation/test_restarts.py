@@ -18,7 +18,6 @@ from dialerd.pbx.simulated import SimulatedSettings
 from tests.simulation import laws
 from tests.simulation.house import House, Size, numbers
 from tests.simulation.scenario import Dice
-from tests.support.effort import QUICK
 from tests.support.virtual import Virtual, run_virtual
 
 SHORT = SimulatedSettings(
@@ -48,7 +47,8 @@ def killed_again_and_again(seed: int, rate: float, folder: Path) -> list[float]:
     return run_virtual(seed, main)
 
 
-@pytest.mark.parametrize("rate", RATES[2:3] if QUICK else RATES)
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", RATES)
 def test_the_far_end_never_counts_more(rate: float, tmp_path: Path) -> None:
     sends = killed_again_and_again(1, rate, tmp_path)
     whole = max(1, int(rate))

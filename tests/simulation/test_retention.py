@@ -51,6 +51,7 @@ def removed(house: House, what: str) -> float:
     return house.daemon.metrics.registry.get_sample_value("dialerd_retention_removed_total", {"what": what}) or 0.0
 
 
+@pytest.mark.slow
 def test_old_events_go_and_their_numbers_never_come_again(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,11 +20,12 @@ FEW = 3 * CAMPAIGNS
 """Rounds for starts and for the first fetches."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "per_call"),
     [
         pytest.param(Size(rate=5.0, channels=100), 0.8, id="trunks that allow a few calls a second"),
-        pytest.param(Size(rate=500.0, channels=3), 1.2, id="trunks with a few channels", marks=pytest.mark.slow),
+        pytest.param(Size(rate=500.0, channels=3), 1.2, id="trunks with a few channels"),
     ],
 )
 def test_a_round_comes_when_there_is_somebody_to_call(

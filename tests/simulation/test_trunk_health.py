@@ -139,6 +139,7 @@ def test_numbers_that_are_truly_unknown_fail_as_ever(virtual: Virtual, tmp_path:
     virtual(main)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", seeds(3))
 def test_an_unplugged_trunk_gets_no_call_until_it_is_back(virtual: Virtual, tmp_path: Path, seed: int) -> None:
     async def main(clock: VirtualClock) -> None:
