@@ -282,7 +282,7 @@ class Control:
             tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now))
             # What was left of its list may have ended while it was paused.
             tx.touched.add(campaign_id)
-            agent = None if found.agent_id is None else await agents.get(tx.conn, None, found.agent_id)
+            agent = await _agent_of(tx, found)
             tx.then(lambda: began(started, agent))
             return started
 
@@ -332,7 +332,7 @@ class Control:
         async def look(tx: Tx) -> None:
             current = await campaigns.get(tx.conn, campaign.tenant, campaign.id)
             if current is not None and current.status is CampaignStatus.ACTIVE:
-                agent = None if current.agent_id is None else await agents.get(tx.conn, None, current.agent_id)
+                agent = await _agent_of(tx, current)
                 tx.then(lambda: self._dispatcher.put(current, agent))
 
         while True:
@@ -406,6 +406,10 @@ class Control:
         if found is None:
             raise _no_campaign()
         return found
+
+
+async def _agent_of(tx: Tx, campaign: Campaign) -> Agent | None:
+    return None if campaign.agent_id is None else await agents.get(tx.conn, None, campaign.agent_id)
 
 
 def _step(campaign: Campaign, event: CampaignEvent) -> CampaignStatus:

@@ -88,6 +88,20 @@ def refuse(daemon: Daemon, error: BaseException, times: int = 1) -> None:
     daemon.store.write = write  # type: ignore[method-assign]
 
 
+def delay(house: House, daemon: Daemon, *, before: float = 0.0, after: float = 0.0) -> None:
+    """Let the next write wait so many seconds for its commit, and then for its answer."""
+    real = daemon.store.write
+
+    async def write(operation: Any, **options: Any) -> Any:
+        daemon.store.write = real  # type: ignore[method-assign]
+        await house.clock.sleep(before)
+        done = await real(operation, **options)
+        await house.clock.sleep(after)
+        return done
+
+    daemon.store.write = write  # type: ignore[method-assign]
+
+
 Scene = Callable[[House, Daemon], Awaitable[None]]
 
 
@@ -211,15 +225,7 @@ def test_what_its_own_calls_take_up_is_no_warning_of_a_start(play: Callable[[Sce
     async def scene(house: House, daemon: Daemon) -> None:
         campaign = await house.campaign(numbers(5), start=False, concurrent_calls=1)
         await house.clock.sleep(5)  # the PBX is connected by then
-        real = daemon.store.write
-
-        async def slowly(operation: Any, **options: Any) -> Any:
-            daemon.store.write = real  # type: ignore[method-assign]
-            done = await real(operation, **options)
-            await house.clock.sleep(10)
-            return done
-
-        daemon.store.write = slowly  # type: ignore[method-assign]
+        delay(house, daemon, after=10)
         starting = asyncio.create_task(daemon.control.start("one", campaign.id))
         await house.clock.sleep(5)
         assert house.pbx.ledger.entries
@@ -261,16 +267,7 @@ def test_a_stop_stands_whose_client_left_and_whose_campaign_was_started_meanwhil
 ) -> None:
     async def scene(house: House, daemon: Daemon) -> None:
         campaign = await house.campaign(numbers(5), start=False)
-        real = daemon.store.write
-
-        async def slowly(operation: Any, **options: Any) -> Any:
-            daemon.store.write = real  # type: ignore[method-assign]
-            await house.clock.sleep(5)
-            done = await real(operation, **options)
-            await house.clock.sleep(5)
-            return done
-
-        daemon.store.write = slowly  # type: ignore[method-assign]
+        delay(house, daemon, before=5, after=5)
         stopping = asyncio.create_task(daemon.control.stop("one", campaign.id))
         await house.clock.sleep(1)
         await daemon.control.start("one", campaign.id)
