@@ -122,54 +122,69 @@ class Daemon:
             trunks=self._trunks,
             background=self._background,
         )
-        rules = Rules(networks(config.webhooks.allow_private), http=config.webhooks.allow_http)
-        self.webhooks = Webhooks(
-            self.store,
-            clock,
-            metrics,
-            transport or HttpTransport(rules, config.webhooks.timeout_seconds, f"dialerd/{__version__}"),
-            rules,
-            concurrency=config.webhooks.concurrency,
-            max_concurrency=config.webhooks.max_concurrency,
-            background=self._background,
-        )
-        keep = config.retention
-        self.retention = Retention(
-            self.store,
-            clock,
-            metrics,
-            Keep(keep.events_days, keep.finished_campaigns_days, keep.deliveries_days),
-            tenants=tenants.values,
-            webhooks=self.webhooks,
-        )
-        self._tenants.on_change = self.dispatcher.tenant_changed
-        self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
-        self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
-        self.store.on_commit = self._committed
-        self.store.on_health = self.dispatcher.wake
+        self.webhooks = self._make_webhooks(transport)
+        self.retention = self._make_retention()
+        self._wire()
         self.standby: Standby | None = None
         if waits_for is not None:
             self.standby = Standby(self.store, self.feed, self._tenants, self.dispatcher.trunks, clock, waits_for)
             self.dispatcher.drain(STANDBY)
             self.dispatcher.trunks.stand_by(STANDBY)
         metrics.standby.set(not dials)
-        self.api = Api(
+        self.api = self._make_api()
+
+    def _make_webhooks(self, transport: Transport | None) -> Webhooks:
+        own = self._config.webhooks
+        rules = Rules(networks(own.allow_private), http=own.allow_http)
+        return Webhooks(
+            self.store,
+            self._clock,
+            self.metrics,
+            transport or HttpTransport(rules, own.timeout_seconds, f"dialerd/{__version__}"),
+            rules,
+            concurrency=own.concurrency,
+            max_concurrency=own.max_concurrency,
+            background=self._background,
+        )
+
+    def _make_retention(self) -> Retention:
+        keep = self._config.retention
+        return Retention(
+            self.store,
+            self._clock,
+            self.metrics,
+            Keep(keep.events_days, keep.finished_campaigns_days, keep.deliveries_days),
+            tenants=self._tenants.live.values,
+            webhooks=self.webhooks,
+        )
+
+    def _make_api(self) -> Api:
+        clock = self._clock
+        return Api(
             store=self.store,
             control=self.control,
             callbacks=Callbacks(self.store, clock, self._intake_options, self._contacts_added),
-            explanations=Explanations(self.dispatcher, clock, live=dials),
+            explanations=Explanations(self.dispatcher, clock, live=self.standby is None),
             forecasts=Forecasts(self.dispatcher, clock),
             exclusions=Exclusions(self.store, clock, self._intake_options, self.dispatcher.listed.changed),
             webhooks=self.webhooks,
             feed=self.feed,
             tenants=self._tenants,
             trunks=self.dispatcher.trunks,
-            metrics=metrics,
+            metrics=self.metrics,
             clock=clock,
-            limits=ApiLimits(upload_bytes=config.server.max_body_bytes),
+            limits=ApiLimits(upload_bytes=self._config.server.max_body_bytes),
             applications=self._applications,
             standby=self.standby,
         )
+
+    def _wire(self) -> None:
+        """Tell the parts whom they tell what."""
+        self._tenants.on_change = self.dispatcher.tenant_changed
+        self.dispatcher.on_place_refused = lambda call, reason: self._background(self._pause_for(call, reason))
+        self.dispatcher.on_pbx_left = lambda pbx: self._background(self._let_go(pbx))
+        self.store.on_commit = self._committed
+        self.store.on_health = self.dispatcher.wake
 
     @contextlib.asynccontextmanager
     async def standing_by(self) -> AsyncIterator[None]:
