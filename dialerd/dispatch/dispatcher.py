@@ -63,6 +63,7 @@ class Dispatcher:
         limits: Limits,
     ) -> None:
         self._store = store
+        self._journal = journal
         self._clock = clock
         self._metrics = metrics
         self._configured = Configured(tenants, trunks, {each.id: each for each in pbxs})
@@ -77,17 +78,7 @@ class Dispatcher:
         """Something left the configuration and may still be occupied."""
         self.on_place_refused: Callable[[Call, str], None] = lambda _call, _reason: None
         """Hears that a PBX does not know the place of a campaign's agent: the campaign was let go of, to be paused."""
-        self.trunks = Trunks(
-            self._configured.trunks,
-            self._book,
-            store,
-            clock,
-            metrics,
-            guard_seconds=limits.cps_guard_seconds,
-            pbx_gate=self.pbx_gate,
-            put_back=lambda failures: self._tasks.spawn(self._put_backs.put_back(failures)),
-            wake=self.wake,
-        )
+        self.trunks = self._make_trunks(limits.cps_guard_seconds)
         self.calls = Calls(
             journal,
             clock,
@@ -120,16 +111,32 @@ class Dispatcher:
         self._put_backs = PutBacks(store, journal, clock, metrics, self.hopper, self.wake)
         self.listed = ListWatch(store)
         journal.on_written = self._steps_written
-        self._sender = Sender(
-            journal,
-            clock,
-            metrics,
+        self._sender = self._make_sender(drivers, limits.setup_seconds)
+
+    def _make_trunks(self, guard_seconds: float) -> Trunks:
+        return Trunks(
+            self._configured.trunks,
+            self._book,
+            self._store,
+            self._clock,
+            self._metrics,
+            guard_seconds=guard_seconds,
+            pbx_gate=self.pbx_gate,
+            put_back=lambda failures: self._tasks.spawn(self._put_backs.put_back(failures)),
+            wake=self.wake,
+        )
+
+    def _make_sender(self, drivers: Mapping[str, PbxDriver], setup_seconds: float) -> Sender:
+        return Sender(
+            self._journal,
+            self._clock,
+            self._metrics,
             drivers,
             calls=self.calls,
             hopper=self.hopper,
             book=self._book,
             tasks=self._tasks,
-            setup_seconds=limits.setup_seconds,
+            setup_seconds=setup_seconds,
             receipts=self._receipts,
             listed=self.listed,
             objection=self._objection,
