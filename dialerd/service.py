@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
 
 import structlog
 
@@ -20,6 +21,7 @@ from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
 from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
+from dialerd.dispatch.days import KEPT
 from dialerd.dispatch.dispatcher import Dispatcher
 from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.exclusions import Exclusions
@@ -254,7 +256,8 @@ class Daemon:
             unended = await calls.live(conn)
             first = not await calls.any_placed(conn)
             theirs = await contacts.get_many(conn, [call.contact_id for call in unended])
-            today = await steps.calls_of_day(conn, self._clock.wall())
+            # Days that seem to lie ahead too: the wall clock may have been set back since.
+            by_day = await steps.calls_by_day(conn, self._clock.wall() - timedelta(days=KEPT - 1))
             stored_tenants = await stored.everyone(conn)
             paused = await trunks.paused(conn)
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
@@ -276,7 +279,7 @@ class Daemon:
             )
         self._tenants.load(stored_tenants)
         self.dispatcher.trunks.load(paused.values())
-        self.dispatcher.count_day(today)
+        self.dispatcher.count_days(by_day)
         self.control.load(active, waiting, known)
         self.dispatcher.resume_calls(lives, None if first else self._alone_since)
         if lives:

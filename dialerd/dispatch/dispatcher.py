@@ -269,9 +269,9 @@ class Dispatcher:
             live.goal = live.goal or Goal.STOP
             self._hang_up(live)
 
-    def count_day(self, placed: Mapping[str, int]) -> None:
-        """Take up what was placed today before this process began."""
-        self._sender.count_day(placed)
+    def count_days(self, placed: Mapping[str, Mapping[str, int]]) -> None:
+        """Take up what each tenant placed, by day, before this process began."""
+        self._sender.days.load(placed)
 
     def resume_calls(self, lives: Sequence[LiveCall], dialled_before: float | None) -> None:
         """Take up calls that were in flight when the daemon last stopped. Before any driver starts.
@@ -369,7 +369,7 @@ class Dispatcher:
             gates=self._gates(),
             book=self._book,
             shares=self._shares,
-            placed_today=self._sender.placed_today(),
+            placed_today=self._sender.days.of(self._clock.wall()),
             system=self._system(),
             windows=self._windows,
             horizon=self._rounds.horizon,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,6 +19,7 @@ from dialerd.core.throttle import Arrival, Book
 from dialerd.core.variables import channel_variables
 from dialerd.core.zones import callee_zones
 from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.days import DayCounts
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.listed import ListWatch
@@ -28,7 +28,6 @@ from dialerd.dispatch.tasks import Tasks
 from dialerd.pbx.driver import Accepted, InDoubt, Originate, PbxDriver, Place, Refused
 from dialerd.store.errors import StoreError
 from dialerd.store.records import EventDraft, EventKind, Originating
-from dialerd.store.steps import day_of
 from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
@@ -91,29 +90,14 @@ class Sender:
         self._in_doubt = in_doubt
         """An order to a PBX may still be under way: it is asked what lives. False: its link is gone, so it is not."""
         self._wake = wake
-        self._placed: Counter[str] = Counter()
-        """Calls of each tenant today, as the journal counts them."""
-        self._today = ""
-
-    def count_day(self, placed: Mapping[str, int]) -> None:
-        """Take up what was placed today before this process began."""
-        self._today = day_of(self._clock.wall())
-        self._placed = Counter(placed)
-
-    def placed_today(self) -> Mapping[str, int]:
-        """Calls that each tenant has placed in this day (UTC)."""
-        today = day_of(self._clock.wall())
-        if today != self._today:
-            self._today = today
-            self._placed.clear()
-        return self._placed
+        self.days = DayCounts()
 
     def send(self, planned: Sequence[PlannedCall], at: datetime) -> None:
         """Take the slots and the rates of planned calls, so that the next plan counts them, and send them."""
         sending = []
         for each in planned:
             live = live_call(each, self._clock.uuid(), at, self.setup_seconds)
-            self._placed[live.call.tenant] += 1
+            self.days.add(live.call)
             self._book.take(live.call.id, each.keys)
             self._book.reserve(each.keys, each.send_at)
             sending.append(_Sending(live, each, self._listed.version))
@@ -147,7 +131,7 @@ class Sender:
 
     def _unplan(self, call: Call) -> None:
         self._book.release(call.id)
-        self._placed[call.tenant] -= 1
+        self.days.take_back(call)
 
     async def _send_or_settle(self, sending: _Sending) -> None:
         """Send a committed call. One that a fault of ours keeps from it is over: nothing else would end it."""

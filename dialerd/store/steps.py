@@ -130,10 +130,12 @@ async def _count_the_day(tx: Tx, claimed: Sequence[Originating]) -> None:
             await tx.conn.execute(sa.insert(tenant_day).values(tenant=tenant, day=day, calls=count))
 
 
-async def calls_of_day(conn: AsyncConnection, now: datetime) -> dict[str, int]:
-    """How many calls each tenant has placed today (UTC)."""
-    rows = await conn.execute(sa.select(tenant_day.c.tenant, tenant_day.c.calls).where(tenant_day.c.day == day_of(now)))
-    return {row.tenant: row.calls for row in rows}
+async def calls_by_day(conn: AsyncConnection, since: datetime) -> dict[str, dict[str, int]]:
+    """How many calls each tenant has placed in each day (UTC) since a moment's."""
+    found: dict[str, dict[str, int]] = {}
+    for row in await conn.execute(sa.select(tenant_day).where(tenant_day.c.day >= day_of(since))):
+        found.setdefault(row.day, {})[row.tenant] = row.calls
+    return found
 
 
 def day_of(moment: datetime) -> str:
