@@ -190,7 +190,7 @@ async def _dial(
 
     async def tell_of_stop() -> None:
         await signals.stop.wait()
-        manager.stopping(config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
+        manager.stopping(daemon.config.dispatch.drain_seconds + 4 * CLOSE_SECONDS)
 
     async def yield_to_another() -> None:
         if lease is not None:

@@ -289,15 +289,14 @@ class Daemon:
         """Send nothing more, and follow the calls in flight to their end for a while."""
         self.dispatcher.drain("the daemon is stopping")
         in_flight = len(self.dispatcher.calls)
-        if not in_flight:
-            return
-        log.info("draining", calls=in_flight, seconds=self._config.dispatch.drain_seconds)
-        empty = asyncio.ensure_future(self.dispatcher.calls.empty())
+        if in_flight:
+            log.info("draining", calls=in_flight, seconds=self._config.dispatch.drain_seconds)
+        idle = asyncio.ensure_future(self.dispatcher.idle())
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait(
-            (empty, hurried), timeout=self._config.dispatch.drain_seconds, return_when=asyncio.FIRST_COMPLETED
+            (idle, hurried), timeout=self._config.dispatch.drain_seconds, return_when=asyncio.FIRST_COMPLETED
         )
-        for waiter in (empty, hurried):
+        for waiter in (idle, hurried):
             waiter.cancel()
         left = len(self.dispatcher.calls)
         if left:

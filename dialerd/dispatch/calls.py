@@ -273,6 +273,11 @@ class Calls:
         verdict = Verdict(Outcome.CANCELLED, Fault.NONE)
         self._ended(live, Ended(live.call.id, verdict, hangup_text=reason, channel=False))
 
+    def withdraw_unsent(self, reason: str) -> None:
+        """Take back every committed call whose order has not gone out."""
+        for live in [each for each in self._live.values() if each.sent_at is None]:
+            self.withdraw(live, reason)
+
     def refuse(self, live: LiveCall, verdict: Verdict, reason: str) -> None:
         """The PBX refused the order: no channel was made."""
         self._ended(live, Ended(live.call.id, verdict, hangup_text=reason, channel=False))
@@ -399,11 +404,9 @@ class Calls:
         live.disarm()
         call, now = live.call, self._clock.wall()
         if call.answered_at is not None:
-            left = live.settings.max_call_seconds - (now - call.answered_at).total_seconds()
-            self._hang_up_after(live, left, Goal.CALL_LIMIT)
+            self._hang_up_after(live, _left(live.settings.max_call_seconds, call.answered_at, now), Goal.CALL_LIMIT)
         elif call.ringing_at is not None:
-            left = live.settings.answer_timeout - (now - call.ringing_at).total_seconds()
-            self._hang_up_after(live, left, Goal.ANSWER_TIMEOUT)
+            self._hang_up_after(live, _left(live.settings.answer_timeout, call.ringing_at, now), Goal.ANSWER_TIMEOUT)
         else:
             self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
 
@@ -423,6 +426,17 @@ class Calls:
             self._overdue_after(live, GRACE_SECONDS)
 
         live.timers.append(self._clock.call_at(self._clock.mono() + seconds, overdue))
+
+
+def _left(limit: float, since: datetime, now: datetime) -> float:
+    """Seconds that are left of a limit.
+
+    Of a call that was taken up, the wall clock tells. One that was set meanwhile may tell what cannot be: that a call
+    which lives is over its limit, or has more than all of it left. The whole limit is granted then, for the PBX's own
+    timer ends the call in time; ours is there for a PBX that does not.
+    """
+    left = limit - (now - since).total_seconds()
+    return left if 0.0 < left <= limit else limit
 
 
 def _final_verdict(live: LiveCall, event: Ended) -> Verdict:

@@ -261,7 +261,14 @@ class Dispatcher:
     def drain(self, reason: str) -> None:
         """Send nothing more; calls in flight go on."""
         self._draining = reason
+        self.calls.withdraw_unsent(reason)
         self.wake()
+
+    async def idle(self) -> None:
+        """Wait until no call is in flight, or on its way to being one."""
+        while self._sender.launching or len(self.calls):
+            await self._sender.launched()
+            await self.calls.empty()
 
     def hang_up_all(self, lives: Sequence[LiveCall]) -> None:
         """Hang calls up, each as soon as the PBX can be told."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -91,6 +92,14 @@ class Sender:
         """An order to a PBX may still be under way: it is asked what lives. False: its link is gone, so it is not."""
         self._wake = wake
         self.days = DayCounts()
+        self.launching = 0
+        """Rounds of calls on their way to their commits."""
+        self._launched = asyncio.Event()
+        self._launched.set()
+
+    async def launched(self) -> None:
+        """Wait until no call is on its way to its commit."""
+        await self._launched.wait()
 
     def send(self, planned: Sequence[PlannedCall], at: datetime) -> None:
         """Take the slots and the rates of planned calls, so that the next plan counts them, and send them."""
@@ -101,9 +110,19 @@ class Sender:
             self._book.take(live.call.id, each.keys)
             self._book.reserve(each.keys, each.send_at)
             sending.append(_Sending(live, each, self._listed.version))
+        self.launching += 1
+        self._launched.clear()
         self._tasks.spawn(self._launch(sending))
 
     async def _launch(self, sending: Sequence[_Sending]) -> None:
+        try:
+            await self._commit(sending)
+        finally:
+            self.launching -= 1
+            if not self.launching:
+                self._launched.set()
+
+    async def _commit(self, sending: Sequence[_Sending]) -> None:
         """Commit calls to the journal; only then does each go its way to the wire."""
         try:
             claimed = await self._journal.originate([_originating(each) for each in sending])

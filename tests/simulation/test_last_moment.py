@@ -95,6 +95,27 @@ def test_a_call_that_a_fault_of_ours_keeps_from_being_sent_ends(
     virtual(main)
 
 
+def test_an_orderly_stop_takes_back_what_was_committed_and_not_sent(virtual: Virtual, tmp_path: Path) -> None:
+    """Nothing left, so nobody pays: neither who was in the midst of the commit, nor who waited for the rate."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK, Size(rate=1.0))
+        async with house.running() as daemon:
+            made = slow_commits(daemon, clock, 0.5)
+            campaign = await house.campaign(numbers(3), concurrent_calls=3, trunks=["a"])
+            await made.wait()
+        sent = len(house.pbx.ledger.entries)
+        async with house.running() as daemon:
+            await daemon.control.pause("one", campaign.id)
+            await clock.sleep(20)
+            told = sorted(call.status.value for call in await house.calls(campaign.id))
+            assert told.count("ended") == sent
+            assert told.count("not_sent") == len(told) - sent > 0
+            assert [each.mishaps for each in await house.contacts(campaign.id)] == [0, 0, 0]
+
+    virtual(main)
+
+
 def test_calls_that_a_fault_of_ours_keeps_from_being_committed_occupy_nothing(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -402,6 +402,30 @@ def test_a_call_from_before_keeps_what_is_left_of_its_time(virtual: Virtual, met
     virtual(main)
 
 
+@pytest.mark.parametrize("ago", [timedelta(hours=1), timedelta(hours=-1)])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_wall_clock_that_was_set_between_two_lives_ends_no_call(
+    virtual: Virtual, metrics: Metrics, ago: timedelta, answered: bool
+) -> None:
+    """It tells that a call which lives is an hour over its limit, or began in an hour's time: neither can be."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics, answer_timeout=20, max_call_seconds=60)
+        at = clock.wall() - ago
+        if answered:
+            call = replace(bench.live.call, status=CallStatus.CONNECTED, answered_at=at, handed_over_at=at)
+        else:
+            call = replace(bench.live.call, status=CallStatus.RINGING, ringing_at=at)
+        bench.live.call = call
+        bench.live.contact = replace(bench.live.contact, status=ContactStatus.CONNECTED)
+        bench.calls.resume(bench.live, clock.mono())
+        await clock.sleep(61)
+        assert bench.hung_up == [(60.0, Goal.CALL_LIMIT) if answered else (20.0, Goal.ANSWER_TIMEOUT)]
+        bench.calls.disarm()
+
+    virtual(main)
+
+
 def test_the_last_call_empties_the_house(virtual: Virtual, metrics: Metrics) -> None:
     async def main(clock: VirtualClock) -> None:
         bench = Bench(clock, metrics).sent()
