@@ -19,7 +19,6 @@ from dialerd.config.reload import Changes, changes
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
 from dialerd.dispatch.callbacks import Callbacks
-from dialerd.dispatch.calls import LiveCall
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.days import KEPT
 from dialerd.dispatch.dispatcher import Dispatcher
@@ -30,6 +29,7 @@ from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.retention import Keep, Retention
 from dialerd.dispatch.standby import REASON as STANDBY

@@ -13,7 +13,7 @@ from dialerd.core.model import Contact, Moment, Trunk
 from dialerd.core.outcome import Verdict
 from dialerd.core.snapshot import OPEN, Gate
 from dialerd.core.throttle import Book, Key, Level
-from dialerd.dispatch.calls import LiveCall
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.put_back import PutBack
 from dialerd.pbx.driver import Ended
 from dialerd.telemetry.metrics import Metrics

@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Protocol
 
 import structlog
 
-from dialerd.clock import Clock, Timer
+from dialerd.clock import Clock
 from dialerd.core import contact as contact_table
 from dialerd.core.contact import ContactEvent
 from dialerd.core.machine import step
-from dialerd.core.model import Call, CallStatus, Contact, ContactStatus, HungUpBy
+from dialerd.core.model import CallStatus, ContactStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.retry import settle
-from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.lately import Lately
+from dialerd.dispatch.live_call import Goal, LiveCall, final_verdict, last_known, left
 from dialerd.pbx.driver import (
     Answered,
     CallEvent,
@@ -43,62 +42,11 @@ GRACE_SECONDS = 10.0
 _MOST_GIVEN_UP = 20_000
 
 
-class Goal(StrEnum):
-    """Why we hang a call up."""
-
-    ANSWER_TIMEOUT = "answer_timeout"
-    CALL_LIMIT = "call_limit"
-    STOP = "stop"
-
-
 _EVENT_OF: dict[ContactEvent, EventKind] = {
     ContactEvent.COMPLETE: EventKind.COMPLETED,
     ContactEvent.FAIL: EventKind.FAILED,
     ContactEvent.RETRY: EventKind.RETRY_SCHEDULED,
 }
-
-
-@dataclass(slots=True)
-class LiveCall:
-    """A call between journal and hangup."""
-
-    call: Call
-    contact: Contact
-    settings: CampaignSettings
-    setup_seconds: float
-    hands_over: bool = False
-    stopped: bool = False
-    """Its campaign has ended: nothing of it comes back."""
-    sent_at: float | None = None
-    """When (monotonic) the order went to the PBX, at the latest; None: it did not yet."""
-    taken_up: bool = False
-    """It was in flight before this process began, which does not know when exactly it was sent."""
-    heard_at: float = 0.0
-    """When (monotonic) the PBX last told of it."""
-    goal: Goal | None = None
-    """Why it is to be hung up, from the moment on in which that was due."""
-    asked: bool = False
-    """The PBX was asked to hang it up."""
-    probe: bool = False
-    """It tries a suspended trunk."""
-    place_refused: str | None = None
-    """What the PBX said that hung it up because it does not know where the answered call should go."""
-    arrived: Callable[..., None] | None = None
-    """Hears of the first sign of the call: its order is not under way any more."""
-    timers: list[Timer] = field(default_factory=list)
-
-    def heard(self, now: float) -> None:
-        """The PBX told of it, at this moment (monotonic)."""
-        self.heard_at = now
-        if self.arrived is not None:
-            self.arrived()
-            self.arrived = None
-
-    def disarm(self) -> None:
-        """Take back whatever was to happen to this call."""
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
 
 
 class Steps(Protocol):
@@ -146,6 +94,8 @@ class Calls:
         self._of_campaign: Counter[int] = Counter()
         self.given_up: Lately[str] = Lately(_MOST_GIVEN_UP)
         """The latest calls that were settled without a word of their PBX, and the PBX of each."""
+        self.on_unheard_end: Callable[[LiveCall, Ended], None] = self.settle_ended
+        """Hears of the end of a call of which something may not have been heard; :meth:`settle_ended` must follow."""
         self.on_stranger: Callable[[str, str], None] = lambda _pbx, _call_id: None
         """Hears of a channel (its PBX, its id) that no call in flight stands for."""
         self._empty = asyncio.Event()
@@ -191,7 +141,7 @@ class Calls:
         ``sent_before``: until when (monotonic) the process before this one may have sent it.
         """
         self.add(live)
-        live.sent_at, live.taken_up = sent_before, True
+        live.sent_at, live.taken_up, live.unheard = sent_before, True, True
         self._watch(live)
 
     def disarm(self) -> None:
@@ -216,6 +166,8 @@ class Calls:
                 self.on_stranger(pbx, event.call_id)
             return
         live.heard(self._clock.mono())
+        if live.end is not None:
+            return
         match event:
             case Dialling():
                 pass
@@ -225,24 +177,31 @@ class Calls:
                 self._answered(live)
             case HandedOver():
                 self._handed_over(live)
+            case Ended() if live.unheard and event.channel:
+                live.disarm()
+                live.end = event
+                self.on_unheard_end(live, event)
             case Ended():
                 self._ended(live, event)
 
     def confirm(self, channel: LiveChannel) -> None:
         """A listing shows the channel of a call: take from it what was not heard."""
         live = self._live.get(channel.call_id)
-        if live is None:
+        if live is None or live.end is not None:
             return
         live.heard(self._clock.mono())
-        if channel.state is ChannelState.UP and live.goal is Goal.ANSWER_TIMEOUT and not live.asked:
+        if channel.state is ChannelState.UP and live.goal in (Goal.SETUP, Goal.ANSWER_TIMEOUT) and not live.asked:
             # It was answered while nobody heard of it, and before anybody could give it up.
             live.goal = None
         if channel.state is ChannelState.RINGING:
             self._ringing(live)
         elif channel.state is ChannelState.UP:
             self._answered(live)
-        if live.goal is not None:
-            # It was to be hung up, and lives: the PBX was not told, or did not do it.
+
+    def press(self, call_id: str) -> None:
+        """A call lives: where it was to be hung up, the PBX was not told or did not do it, and is asked again."""
+        live = self._live.get(call_id)
+        if live is not None and live.goal is not None and live.end is None:
             self._hang_up(live)
 
     def settle_unknown(self, live: LiveCall, missing_since: float | None = None) -> None:
@@ -259,14 +218,24 @@ class Calls:
     def settle_kept(self, live: LiveCall, kept: Kept) -> None:
         """A call ended while nobody heard it, and the PBX has kept what became of it."""
         # By two clocks, so no earlier than what is known of it, and not in the future.
-        known = live.call.answered_at or live.call.ringing_at or live.call.originated_at
-        ended_at = min(self._clock.wall(), max(known, kept.ended_at))
+        ended_at = min(self._clock.wall(), max(last_known(live.call), kept.ended_at))
+        self._take_kept(live, kept, ended_at)
+        self._ended(live, kept.ended, ended_at)
+
+    def settle_ended(self, live: LiveCall, ended: Ended, kept: Kept | None = None) -> None:
+        """A call ended, as its PBX told; ``kept``: what that kept of it, which tells what was not heard before."""
+        if kept is not None:
+            self._take_kept(live, kept, self._clock.wall())
+            talk = kept.ended.talk_seconds if ended.talk_seconds is None else ended.talk_seconds
+            ended = replace(ended, talk_seconds=talk)
+        self._ended(live, ended)
+
+    def _take_kept(self, live: LiveCall, kept: Kept, ended_at: datetime) -> None:
         if live.call.answered_at is None:
             talk = timedelta(seconds=kept.ended.talk_seconds or 0.0)
-            self._answered(live, max(known, ended_at - talk))
+            self._answered(live, max(last_known(live.call), ended_at - talk))
         if kept.handed_over and live.call.handed_over_at is None:
             live.call = replace(live.call, handed_over_at=live.call.answered_at)
-        self._ended(live, kept.ended, ended_at)
 
     def withdraw(self, live: LiveCall, reason: str) -> None:
         """A committed call that will not be sent after all: its contact waits again, and nothing was spent."""
@@ -316,7 +285,7 @@ class Calls:
         if event.place_refused:
             live.place_refused = f"it hung up an answered call: {event.hangup_text or 'no cause given'}"
         at = at or self._clock.wall()
-        verdict = _final_verdict(live, event)
+        verdict = final_verdict(live, event)
         spared = self._trunks.judge(live, verdict, event)
         if spared:
             verdict = replace(verdict, fault=Fault.TRUNK)
@@ -404,50 +373,30 @@ class Calls:
         live.disarm()
         call, now = live.call, self._clock.wall()
         if call.answered_at is not None:
-            self._hang_up_after(live, _left(live.settings.max_call_seconds, call.answered_at, now), Goal.CALL_LIMIT)
+            self._hang_up_after(live, left(live.settings.max_call_seconds, call.answered_at, now), Goal.CALL_LIMIT)
         elif call.ringing_at is not None:
-            self._hang_up_after(live, _left(live.settings.answer_timeout, call.ringing_at, now), Goal.ANSWER_TIMEOUT)
+            self._hang_up_after(live, left(live.settings.answer_timeout, call.ringing_at, now), Goal.ANSWER_TIMEOUT)
         else:
             self._overdue_after(live, live.setup_seconds + GRACE_SECONDS)
 
     def _hang_up_after(self, live: LiveCall, seconds: float, goal: Goal) -> None:
         def expire() -> None:
-            live.goal = goal
+            live.aim(goal)
             self._hang_up(live)
             self._overdue_after(live, GRACE_SECONDS)
 
         live.timers.append(self._clock.call_at(self._clock.mono() + seconds, expire))
 
-    def _overdue_after(self, live: LiveCall, seconds: float) -> None:
+    def _overdue_after(self, live: LiveCall, seconds: float, *, again: bool = False) -> None:
+        """``again``: it was asked about before. One that still only dials has outlived its PBX's own timer."""
+
         def overdue() -> None:
             self._metrics.calls_overdue.inc()
             log.warning("call_overdue", **of_call(live.call), pbx=live.call.pbx, status=live.call.status)
             self._on_overdue(live)
-            self._overdue_after(live, GRACE_SECONDS)
+            if again and live.goal is None:  # those that ring or talk have a limit of ours
+                live.aim(Goal.SETUP)
+                self._hang_up(live)
+            self._overdue_after(live, GRACE_SECONDS, again=True)
 
         live.timers.append(self._clock.call_at(self._clock.mono() + seconds, overdue))
-
-
-def _left(limit: float, since: datetime, now: datetime) -> float:
-    """Seconds that are left of a limit.
-
-    Of a call that was taken up, the wall clock tells. One that was set meanwhile may tell what cannot be: that a call
-    which lives is over its limit, or has more than all of it left. The whole limit is granted then, for the PBX's own
-    timer ends the call in time; ours is there for a PBX that does not.
-    """
-    left = limit - (now - since).total_seconds()
-    return left if 0.0 < left <= limit else limit
-
-
-def _final_verdict(live: LiveCall, event: Ended) -> Verdict:
-    """What the call ended in, with what only we know: whether we ended it, and whether anybody took it."""
-    if live.call.answered_at is not None:
-        if event.place_refused or event.verdict.outcome in (Outcome.INTERRUPTED, Outcome.MACHINE):
-            return event.verdict
-        if live.call.handed_over_at is None or (live.asked and live.goal is Goal.ANSWER_TIMEOUT):
-            # Nobody took it: the callee waited in vain, or answered in the very moment in which we gave up.
-            return Verdict(Outcome.ABANDONED, Fault.DAEMON)
-        return Verdict(Outcome.ANSWERED, Fault.NONE)
-    if live.goal is Goal.ANSWER_TIMEOUT and event.verdict.outcome is Outcome.CANCELLED:
-        return Verdict(Outcome.NO_ANSWER, Fault.CALLEE)
-    return event.verdict

@@ -19,13 +19,14 @@ from dialerd.core.rules import explain
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
 from dialerd.core.throttle import Arrival, Capacity, Key, Level, Shares
 from dialerd.core.windows import WindowMemo
-from dialerd.dispatch.calls import Calls, Goal, LiveCall
+from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.deferrals import Deferrals
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.late import LateChannels
 from dialerd.dispatch.limits import Configured, LimitBook, Limits, keys_of
 from dialerd.dispatch.listed import ListWatch
+from dialerd.dispatch.live_call import Goal, LiveCall
 from dialerd.dispatch.put_back import PutBacks
 from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.recoveries import Recoveries
@@ -92,6 +93,7 @@ class Dispatcher:
         self._recoveries = Recoveries(self.calls, clock, metrics, self._receipts, self.wake)
         for name, driver in drivers.items():
             self._recoveries.add(name, driver)
+        self.calls.on_unheard_end = lambda live, ended: self._tasks.spawn(self._recoveries.look_up(live, ended))
         self.calls.on_stranger = LateChannels(
             store,
             journal,
@@ -273,7 +275,7 @@ class Dispatcher:
     def hang_up_all(self, lives: Sequence[LiveCall]) -> None:
         """Hang calls up, each as soon as the PBX can be told."""
         for live in lives:
-            live.goal = live.goal or Goal.STOP
+            live.aim(Goal.STOP)
             self._hang_up(live)
 
     def count_days(self, placed: Mapping[str, Mapping[str, int]]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from functools import partial
 
 import structlog
@@ -14,19 +13,16 @@ from dialerd.core.model import Call, CallStatus
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.core.snapshot import Gate
 from dialerd.core.throttle import Key, Level
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.receipts import Receipts
-from dialerd.dispatch.recovery import Recovery
-from dialerd.pbx.driver import LinkState, PbxDriver
+from dialerd.dispatch.recovery import LONGEST_CALL, Recovery
+from dialerd.pbx.driver import Ended, Kept, LinkLost, LinkState, PbxDriver
 from dialerd.store.records import CallStep
 from dialerd.telemetry.logs import of_call
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
-
-LONGEST_CALL = timedelta(seconds=86_400 + 300 + 3_600 + 60)
-"""From the originate to the hangup by the PBX's own timers, at the very most: ``max_call_seconds``,
-``answer_timeout`` and ``setup_seconds`` at the highest that they take, and a minute for a slow order."""
 
 
 class Recoveries:
@@ -116,6 +112,18 @@ class Recoveries:
         recovery = self._all.get(live.call.pbx)
         if recovery is not None:
             await recovery.hang_up(live)
+
+    async def look_up(self, live: LiveCall, ended: Ended) -> None:
+        """Settle a call whose end was told, and perhaps not all before it: its PBX may have kept the rest."""
+        kept: Mapping[str, Kept] = {}
+        try:
+            if live.call.pbx in self._drivers:
+                kept = await self._drivers[live.call.pbx].kept([live.call.id])
+        except LinkLost as error:
+            log.warning("end_not_looked_up", pbx=live.call.pbx, **of_call(live.call), reason=str(error))
+        finally:
+            if self._calls.get(live.call.id) is live:
+                self._calls.settle_ended(live, ended, kept.get(live.call.id))
 
     async def hang_up_channel(self, pbx: str, call_id: str) -> bool:
         """Ask a PBX to hang up a channel that no call in flight stands for. Raises LinkLost; False: there is none."""

@@ -16,7 +16,8 @@ import structlog
 
 from dialerd.clock import Clock, Timer
 from dialerd.core.snapshot import Gate
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.receipts import LISTING_LAG
 from dialerd.pbx.driver import LinkLost, LinkState, PbxDriver
 from dialerd.telemetry.logs import of_call
@@ -28,6 +29,9 @@ SECOND_LOOK = 2.0
 """Seconds between the two listings that prove a call gone."""
 ROUTINE = 60.0
 """Seconds between two listings when nothing seems wrong."""
+LONGEST_CALL = timedelta(seconds=86_400 + 300 + 3_600 + 60)
+"""From the originate to the hangup by the PBX's own timers, at the very most: ``max_call_seconds``,
+``answer_timeout`` and ``setup_seconds`` at the highest that they take, and a minute for a slow order."""
 LATE_SECONDS = 300.0
 """How long listings go on each minute after a call was given up, should its channel come late and unheard."""
 CLOSED_SECONDS = 5.0
@@ -97,6 +101,8 @@ class Recovery:
         if self._known:
             self._since = _shown(self._clock.wall())
         self._known = False
+        for live in self._calls.of_pbx(self._pbx):
+            live.unheard = True
         # What a listing of before did not show stays so: a link that never lasts for two would settle nothing.
         self._settled()
 
@@ -189,6 +195,7 @@ class Recovery:
             await self._next_reason()
             self._wanted.clear()
             if self._driver.state is not LinkState.UP:
+                self._outlast()
                 continue
             try:
                 await self._ask()
@@ -224,17 +231,23 @@ class Recovery:
         in_flight = {live.call.id for live in lives}
         self._missing = {call_id: since for call_id, since in self._missing.items() if call_id in in_flight}
         for live in lives:
-            if live.call.id in channels or live.heard_at > asked_at:
+            if live.call.id in channels or live.heard_at > asked_at or live.end is not None:
                 self._missing.pop(live.call.id, None)
-            elif live.sent_at is not None and asked_at - live.sent_at < LISTING_LAG:
+            elif live.sent_at is None:
+                continue  # its order has not gone out, and waits for its rate, say: no listing can show it
+            elif asked_at - live.sent_at < LISTING_LAG:
                 self._ask_in(LISTING_LAG)
             else:
-                self._judge(live.call.id, asked_at)
+                self._judge(live, asked_at)
         if not self._known and self._doubted <= asked_at:
             self._known = True
             self._settled()
             log.info("pbx_known", pbx=self._pbx, live=len(channels), in_flight=len(self._calls.of_pbx(self._pbx)))
             self._wake()
+        if self._known:
+            # Only now: until a PBX is known nobody is hung up on it.
+            for call_id in channels:
+                self._calls.press(call_id)
 
     async def _settle_kept(self, channels: Collection[str], asked_at: float) -> None:
         """Settle the missing calls of which the PBX has kept how they ended."""
@@ -252,15 +265,18 @@ class Recovery:
                 self._driver.forget(call_id)
                 self._calls.settle_kept(live, kept)
 
-    def _judge(self, call_id: str, asked_at: float) -> None:
+    def _outlast(self) -> None:
+        """Settle the calls that are over for sure, by the PBX's own timers, on a PBX that cannot be asked."""
+        over = self._clock.mono() - LONGEST_CALL.total_seconds()
+        for live in self._calls.of_pbx(self._pbx):
+            if live.sent_at is not None and live.sent_at < over:
+                log.warning("call_outlasted", pbx=self._pbx, **of_call(live.call))
+                self._driver.forget(live.call.id)
+                self._calls.settle_unknown(live)
+
+    def _judge(self, live: LiveCall, asked_at: float) -> None:
         """A call is missing from a listing: the second time it is gone."""
-        live = self._calls.get(call_id)
-        if live is None:
-            return
-        if live.sent_at is None and asked_at - live.heard_at < LISTING_LAG:
-            # Committed a moment ago; its order has not gone out yet, so it cannot be listed.
-            self._ask_in(LISTING_LAG)
-            return
+        call_id = live.call.id
         first = self._missing.setdefault(call_id, asked_at)
         if live.heard_at > first:
             # It spoke since: that listing was wrong about it, or old.

@@ -19,11 +19,12 @@ from dialerd.core.snapshot import PlannedCall
 from dialerd.core.throttle import Arrival, Book
 from dialerd.core.variables import channel_variables
 from dialerd.core.zones import callee_zones
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.days import DayCounts
 from dialerd.dispatch.hopper import Hopper
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.listed import ListWatch
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.receipts import Receipts
 from dialerd.dispatch.tasks import Tasks
 from dialerd.pbx.driver import Accepted, InDoubt, Originate, PbxDriver, Place, Refused

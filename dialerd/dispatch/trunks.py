@@ -16,7 +16,7 @@ from dialerd.core.outcome import Verdict
 from dialerd.core.snapshot import OPEN, Gate
 from dialerd.core.throttle import Book, Key, Level
 from dialerd.dispatch.ailments import Ailments
-from dialerd.dispatch.calls import LiveCall
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.put_back import PutBack
 from dialerd.pbx import driver
 from dialerd.store import trunks

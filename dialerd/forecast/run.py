@@ -28,8 +28,9 @@ from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapsho
 from dialerd.core.throttle import Key, Level, Shares
 from dialerd.core.windows import WindowMemo
 from dialerd.dispatch.ailments import Ailments
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.limits import Configured, LimitBook
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.dispatch.put_back import PutBack
 from dialerd.dispatch.sending import live_call
 from dialerd.forecast.assumptions import Assumptions

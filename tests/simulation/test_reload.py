@@ -12,7 +12,7 @@ from dialerd.clock import VirtualClock
 from dialerd.core.model import Call, CallStatus, Campaign, CampaignStatus, ContactStatus, Tenant
 from dialerd.core.outcome import Outcome
 from dialerd.core.throttle import Key, Level
-from dialerd.dispatch.recoveries import LONGEST_CALL
+from dialerd.dispatch.recovery import LONGEST_CALL
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
 from dialerd.store import calls, campaigns

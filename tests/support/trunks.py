@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dialerd.core.outcome import Verdict
-from dialerd.dispatch.calls import LiveCall
+from dialerd.dispatch.live_call import LiveCall
 from dialerd.pbx.driver import Ended
 
 

@@ -13,8 +13,9 @@ from dialerd.clock import VirtualClock
 from dialerd.core.model import Call, CallStatus, ContactStatus, HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.settings import CampaignSettings
-from dialerd.dispatch.calls import GRACE_SECONDS, Calls, Goal, LiveCall
+from dialerd.dispatch.calls import GRACE_SECONDS, Calls
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.live_call import Goal, LiveCall
 from dialerd.pbx.driver import (
     Answered,
     CallEvent,
@@ -381,8 +382,45 @@ def test_whoever_was_to_be_hung_up_and_still_lives_is_asked_again(virtual: Virtu
         bench.hear(Answered(ID))
         bench.live.goal = Goal.STOP
         bench.calls.confirm(LiveChannel(ID, ChannelState.UP, 3.0))
+        bench.calls.press(ID)
 
     assert [goal for _, goal in run(virtual, metrics, scene).hung_up] == [Goal.STOP]
+
+
+@pytest.mark.parametrize("stop_at", [5.0, 25.0])
+def test_a_stop_is_not_put_off_by_an_answer_that_the_ringing_time_is(
+    virtual: Virtual, metrics: Metrics, stop_at: float
+) -> None:
+    """The link is down: the stop comes before or after the ringing time is over, and the listing shows an answer."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics, answer_timeout=20).sent()
+        bench.hear(Ringing(ID))
+        bench.calls._hang_up = lambda live: bench.hung_up.append((clock.mono(), live.goal))  # the PBX is not asked
+        clock.call_at(stop_at, lambda: bench.live.aim(Goal.STOP))
+        await clock.sleep(30)
+        bench.hung_up.clear()
+        bench.calls.confirm(LiveChannel(ID, ChannelState.UP, 30.0))
+        bench.calls.press(ID)
+        assert [goal for _, goal in bench.hung_up] == [Goal.STOP]
+        bench.calls.disarm()
+
+    virtual(main)
+
+
+def test_a_call_that_dials_for_ever_is_hung_up_at_last(virtual: Virtual, metrics: Metrics) -> None:
+    """The PBX lists it as dialling whenever it is asked: its own timer has failed."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics, answer_timeout=20).sent()
+        await clock.sleep(SETUP + 2 * GRACE_SECONDS - 0.1)
+        assert bench.hung_up == []
+        await clock.sleep(0.2)
+        assert bench.hung_up == [(SETUP + 2 * GRACE_SECONDS, Goal.SETUP)]
+        bench.hear(ended(Verdict(Outcome.CANCELLED, Fault.NONE)))
+        assert (bench.call.outcome, bench.call.fault) == (Outcome.UNREACHABLE, Fault.TRUNK)
+
+    virtual(main)
 
 
 def test_a_call_from_before_keeps_what_is_left_of_its_time(virtual: Virtual, metrics: Metrics) -> None:

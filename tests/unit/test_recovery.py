@@ -14,10 +14,11 @@ from dialerd.clock import VirtualClock
 from dialerd.core.model import CallStatus
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.core.settings import CampaignSettings
-from dialerd.dispatch.calls import Calls, LiveCall
+from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.journal import Journal
+from dialerd.dispatch.live_call import Goal, LiveCall
 from dialerd.dispatch.receipts import LISTING_LAG
-from dialerd.dispatch.recovery import CLOSED_SECONDS, FULL_MOST, ROUTINE, SECOND_LOOK, Recovery
+from dialerd.dispatch.recovery import CLOSED_SECONDS, FULL_MOST, LONGEST_CALL, ROUTINE, SECOND_LOOK, Recovery
 from dialerd.pbx.driver import ChannelState, Ended, Kept, LinkLost, LinkState, LiveChannel, PbxDriver, Ringing
 from dialerd.store.records import CallStep
 from dialerd.telemetry.metrics import Metrics
@@ -78,13 +79,14 @@ class Bench:
         self.pbx = Pbx(clock)
         self.ended: list[LiveCall] = []
         self.woken = 0
+        self.hangups: list[asyncio.Future[None]] = []
         self.calls = Calls(
             cast(Journal, Steps()),
             clock,
             metrics,
             trunks=Watched(),
             on_end=self.ended.append,
-            hang_up=lambda _: None,
+            hang_up=lambda live: self.hangups.append(asyncio.ensure_future(self.recovery.hang_up(live))),
             on_overdue=lambda _: self.recovery.doubt(),
         )
         driver = cast(PbxDriver, self.pbx)
@@ -324,6 +326,53 @@ def test_a_call_whose_order_has_not_gone_out_yet_cannot_be_listed(virtual: Virtu
         bench.pbx.channels = {"call": ChannelState.DIALLING}
         await bench.clock.sleep(30)
         assert bench.ended == []
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_that_waits_for_its_rate_is_not_gone(virtual: Virtual, metrics: Metrics) -> None:
+    """Its order has not gone out, for however long: no listing can show it, and nothing is known of it by that."""
+
+    async def scene(bench: Bench) -> None:
+        live = bench.a_call(sent=False)
+        bench.recovery.link_up()
+        await bench.clock.sleep(3 * ROUTINE)
+        assert bench.recovery.gate().open
+        assert bench.ended == []
+        bench.calls.sent(live)
+        bench.recovery.doubt()
+        await bench.clock.sleep(LISTING_LAG + SECOND_LOOK + 0.5)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_a_hangup_that_was_put_off_is_asked_as_soon_as_the_pbx_is_known(virtual: Virtual, metrics: Metrics) -> None:
+    """Between the listing and that moment lies the question what was kept of another call."""
+
+    async def scene(bench: Bench) -> None:
+        bench.from_before("gone")
+        bench.from_before("stays").goal = Goal.STOP
+        bench.pbx.channels = {"stays": ChannelState.UP}
+        bench.pbx.results["gone"] = Kept(Ended("gone", ANSWERED, 16), bench.clock.wall(), handed_over=True)
+        bench.recovery.link_up()
+        await bench.clock.sleep(1)
+        assert bench.recovery.gate().open
+        assert bench.pbx.hung_up == ["stays"]
+
+    play(virtual, metrics, scene)
+
+
+def test_calls_on_a_pbx_that_never_comes_back_end_at_last(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.pbx.state = LinkState.CONNECTING
+        bench.a_call("sent")
+        bench.a_call("unsent", sent=False)
+        await bench.clock.sleep(LONGEST_CALL.total_seconds())
+        assert bench.ended == []
+        await bench.clock.sleep(2 * ROUTINE)
+        assert bench.outcomes() == {"sent": Outcome.INTERRUPTED}
+        assert bench.pbx.forgotten == ["sent"]
 
     play(virtual, metrics, scene)
 
