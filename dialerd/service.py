@@ -29,7 +29,7 @@ from dialerd.dispatch.feed import Feed
 from dialerd.dispatch.forecasts import Forecasts
 from dialerd.dispatch.journal import Journal
 from dialerd.dispatch.limits import Limits
-from dialerd.dispatch.live_call import LiveCall
+from dialerd.dispatch.live_call import Goal, LiveCall
 from dialerd.dispatch.persistence import persist
 from dialerd.dispatch.retention import Keep, Retention
 from dialerd.dispatch.standby import REASON as STANDBY
@@ -261,22 +261,25 @@ class Daemon:
             stored_tenants = await stored.everyone(conn)
             paused = await trunks.paused(conn)
             campaigns_of = await campaigns.get_many(conn, {call.campaign_id for call in unended})
+            hanging_up = await campaigns.hanging_up(conn, campaigns_of)
         # From here on to the end nothing waits: the calls' timers may be due at once.
         lives = []
         for call in unended:
             campaign, visible = campaigns_of[call.campaign_id]
             agent = known.get(call.agent_id) if call.agent_id is not None else None
             settings = campaign.settings
-            lives.append(
-                LiveCall(
-                    call,
-                    theirs[call.contact_id],
-                    settings,
-                    settings.answer_timeout + self._config.dispatch.setup_seconds,
-                    hands_over=agent is not None and agent.kind is AgentKind.QUEUE,
-                    stopped=campaign.status in FINISHED or not visible,
-                )
+            queue = agent is not None and agent.kind is AgentKind.QUEUE
+            live = LiveCall(
+                call,
+                theirs[call.contact_id],
+                settings,
+                settings.answer_timeout + self._config.dispatch.setup_seconds,
+                hands_over=queue if call.hands_over is None else call.hands_over,
+                stopped=campaign.status in FINISHED or not visible,
             )
+            if campaign.id in hanging_up:
+                live.aim(Goal.STOP)
+            lives.append(live)
         self._tenants.load(stored_tenants)
         self.dispatcher.trunks.load(paused.values())
         self.dispatcher.count_days(by_day)

@@ -220,3 +220,5 @@ class Call:
     ended_at: datetime | None = None
     talk_seconds: float | None = None
     recording: str | None = None
+    hands_over: bool | None = None
+    """Its place is a queue, whose member takes it; None: not noted when it was placed."""

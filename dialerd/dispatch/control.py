@@ -173,10 +173,7 @@ class Control:
 
         Answers when the pending contacts are cancelled, or after some seconds where they are very many.
         """
-        stopped = await self._leave(tenant_id, campaign_id, CampaignEvent.STOP)
-        lives = self._dispatcher.calls.stop_campaign(campaign_id)
-        if hangup:
-            self._dispatcher.hang_up_all(lives)
+        stopped = await self._leave(tenant_id, campaign_id, CampaignEvent.STOP, hang_up=hangup)
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._cancel_pending(campaign_id, "the campaign was stopped")
@@ -196,11 +193,14 @@ class Control:
             if found.status is CampaignStatus.ACTIVE:
                 raise Rejected("campaign_active", "an active campaign cannot be deleted: pause or stop it first")
             await campaigns.set_visible(tx, campaign_id, visible=False)
+            tx.then(hidden)
+
+        def hidden() -> None:
+            self._dispatcher.calls.stop_campaign(campaign_id)
+            self._disarm(campaign_id)
+            self._background(self._clearing.remove_deleted(campaign_id))
 
         await self._store.write(hide)
-        self._dispatcher.calls.stop_campaign(campaign_id)
-        self._disarm(campaign_id)
-        self._background(self._clearing.remove_deleted(campaign_id))
 
     async def add_contacts(self, tenant: Tenant, campaign_id: int, upload: Upload) -> ImportReport:
         """Add contacts to a campaign that is not finished. Raises Rejected."""
@@ -295,18 +295,26 @@ class Control:
         self._arm(current)
         return current, warnings
 
-    async def _leave(self, tenant_id: str, campaign_id: int, event: CampaignEvent, why: str | None = None) -> Campaign:
+    async def _leave(
+        self, tenant_id: str, campaign_id: int, event: CampaignEvent, why: str | None = None, *, hang_up: bool = False
+    ) -> Campaign:
         """Take a campaign out of dialing: the dispatcher first, then the store; back where the store refuses."""
+
+        def left(ended: bool) -> None:
+            # A start that was committed meanwhile has put it back.
+            self._dispatcher.remove(campaign_id)
+            lives = self._dispatcher.calls.stop_campaign(campaign_id) if ended else []
+            if hang_up:
+                self._dispatcher.hang_up_all(lives)
 
         async def change(tx: Tx) -> Campaign:
             found = await self._found(tx, tenant_id, campaign_id)
             status = _step(found, event)
             now = tx.clock.wall()
             ended = now if status in FINISHED else None
-            await campaigns.set_status(tx, campaign_id, status, completed_at=ended, reason=why)
+            await campaigns.set_status(tx, campaign_id, status, completed_at=ended, reason=why, hang_up=hang_up)
             tx.emit(EventDraft(EventKind.CAMPAIGN, campaign_id, status.value, now, reason=why))
-            # A start that was committed meanwhile has put it back.
-            tx.then(lambda: self._dispatcher.remove(campaign_id))
+            tx.then(lambda: left(ended is not None))
             return replace(found, status=status, completed_at=ended, reason=why)
 
         async with self._store.read() as conn:
@@ -383,7 +391,6 @@ class Control:
             await self._leave(found.tenant, campaign_id, CampaignEvent.EXPIRE)
         except Rejected:
             return  # somebody stopped or deleted it in this very moment
-        self._dispatcher.calls.stop_campaign(campaign_id)
         await self._cancel_all(campaign_id, "end_at has come")
 
     def _arm(self, campaign: Campaign) -> None:

@@ -250,11 +250,11 @@ def live_call(planned: PlannedCall, call_id: str, at: datetime, setup_seconds: f
         phone_number=contact.phone_number,
         status=CallStatus.ORIGINATED,
         originated_at=at,
+        hands_over=planned.agent.kind is AgentKind.QUEUE,
     )
     settings = planned.campaign.settings
     setup = settings.answer_timeout + setup_seconds
-    queue = planned.agent.kind is AgentKind.QUEUE
-    return LiveCall(call, contact, settings, setup, hands_over=queue, probe=planned.probe)
+    return LiveCall(call, contact, settings, setup, hands_over=bool(call.hands_over), probe=planned.probe)
 
 
 def _originating(sending: _Sending) -> Originating:

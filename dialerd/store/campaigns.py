@@ -102,9 +102,13 @@ async def set_status(
     started_at: datetime | None = None,
     completed_at: datetime | None = None,
     reason: str | None = None,
+    hang_up: bool = False,
 ) -> None:
-    """Store a campaign's new status, and why where the daemon chose it; a time that is None stays as it is."""
-    values: dict[str, Any] = {"status": status.value, "reason": reason}
+    """Store a campaign's new status, and why where the daemon chose it; a time that is None stays as it is.
+
+    ``hang_up``: its calls are to end as well.
+    """
+    values: dict[str, Any] = {"status": status.value, "reason": reason, "hang_up": hang_up}
     if started_at is not None:
         values["started_at"] = started_at
     if completed_at is not None:
@@ -153,6 +157,12 @@ async def get_many(conn: AsyncConnection, ids: Collection[int]) -> dict[int, tup
     """Campaigns by id, deleted ones too, each with whether it can still be seen."""
     query = sa.select(campaign).where(campaign.c.id.in_(ids))
     return {row["id"]: (_campaign(row), row["visible"]) for row in (await conn.execute(query)).mappings()}
+
+
+async def hanging_up(conn: AsyncConnection, ids: Collection[int]) -> set[int]:
+    """Which of these campaigns were ended with their calls."""
+    query = sa.select(campaign.c.id).where(campaign.c.id.in_(ids), campaign.c.hang_up)
+    return set((await conn.execute(query)).scalars())
 
 
 async def unfinished_stops(conn: AsyncConnection) -> list[Campaign]:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from dialerd.core.outcome import Outcome
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that this code needs; a test holds it equal to the newest one in migrations/."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,6 +124,7 @@ campaign = sa.Table(
     sa.Column("completed_at", Instant),
     sa.Column("reason", Text),  # why the daemon itself paused it
     sa.Column("visible", sa.Boolean, nullable=False),  # False until its upload is whole, and again once deleted
+    sa.Column("hang_up", sa.Boolean, nullable=False, server_default=sa.false()),  # a stop that ends its calls as well
     sa.Index("ix_campaign_tenant", "tenant", "status", "id"),
 )
 
@@ -262,6 +263,7 @@ call = sa.Table(
     sa.Column("ended_at", Instant),
     sa.Column("talk_seconds", sa.Float),
     sa.Column("recording", Text),
+    sa.Column("hands_over", sa.Boolean),  # its place was a queue; NULL: placed by a version that did not note it
     sa.Index("ix_call_campaign", "campaign_id", "originated_at", "id"),
     sa.Index("ix_call_contact", "contact_id"),
     # How often a number was dialled lately, in whatever campaign: what the rules that protect people count.

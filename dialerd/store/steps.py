@@ -269,6 +269,7 @@ def _call_row(each: Call) -> dict[str, Any]:
         "phone_number": each.phone_number,
         "originated_at": each.originated_at,
         "recording": each.recording,
+        "hands_over": each.hands_over,
         **_call_state(each),
     }
 

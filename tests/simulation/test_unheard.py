@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from dialerd.clock import VirtualClock
-from dialerd.core.model import AgentKind, Call, Campaign
+from dialerd.core.model import AgentKind, Call, Campaign, HungUpBy
 from dialerd.core.outcome import Outcome
 from dialerd.pbx.callees import Behaviour
 from dialerd.pbx.simulated import SimulatedSettings
+from dialerd.store import agents
 from tests.simulation import laws
 from tests.simulation.house import House, numbers
 from tests.support.virtual import Virtual
@@ -124,5 +125,54 @@ def test_a_stop_that_hangs_up_reaches_calls_whose_link_is_cut(virtual: Virtual, 
             await clock.sleep(10)
             assert house.pbx.ledger.up == 0
             await laws.hold(house, campaign.id)
+
+    virtual(main)
+
+
+def test_a_stop_that_hangs_up_outlives_the_process(virtual: Virtual, tmp_path: Path) -> None:
+    """Nobody could be told before the daemon died, and the one after it finds the calls alive."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, replace(ANSWERED, talk_seconds=(600.0, 600.0)))
+        life = asyncio.ensure_future(house.run_until_killed(8))
+        await clock.sleep(1)
+        stopped, other = [await house.campaign(numbers(CALLS, at), concurrent_calls=CALLS) for at in (0, 100)]
+        await clock.sleep(5)
+        house.pbx.cut_link()
+        await house.daemon.control.stop("one", stopped.id, hangup=True)
+        await life
+        house.pbx.restore_link()
+        async with house.running() as daemon:
+            await clock.sleep(10)
+            assert house.pbx.ledger.up == CALLS, "only those of the other campaign talk on"
+            assert {call.hung_up_by for call in await house.calls(stopped.id)} == {HungUpBy.DIALER}
+            await daemon.control.stop("one", other.id, hangup=True)
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("queue", [False, True])
+def test_a_call_goes_where_it_was_ordered_whatever_its_agent_is_by_now(
+    virtual: Virtual, tmp_path: Path, queue: bool
+) -> None:
+    """Its agent becomes a queue while it rings, or is one no more, and another process hears its end."""
+
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, replace(ANSWERED, abandon_share=1.0))
+        life = asyncio.ensure_future(house.run_until_killed(4))
+        await clock.sleep(1)
+        agent = await house.agent(kind=AgentKind.QUEUE if queue else AgentKind.DIALPLAN)
+        campaign = await house.campaign(numbers(CALLS), agent, concurrent_calls=CALLS, max_retries=0)
+        await clock.sleep(1)
+        other = replace(agent, kind=AgentKind.QUEUE, queue="sales", context=None)
+        if queue:
+            other = replace(agent, kind=AgentKind.DIALPLAN, queue=None, context="c", exten="s")
+        await house.daemon.store.write(lambda tx: agents.save(tx, other))
+        house.daemon.control.agent_changed(other)
+        await life
+        async with house.running():
+            await clock.sleep(100)
+            first = [call for call in await house.calls(campaign.id) if call.attempt == 1]
+            assert [call.outcome for call in first] == [Outcome.ABANDONED if queue else Outcome.ANSWERED] * CALLS
 
     virtual(main)

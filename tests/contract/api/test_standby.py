@@ -22,6 +22,7 @@ from dialerd.process import _Signals, _Turn
 from dialerd.store import listener
 from dialerd.store.lease import Lease
 from dialerd.store.migrate import migrate
+from dialerd.store.schema import REVISION
 from dialerd.telemetry.systemd import ServiceManager
 from tests.contract.api.house import DEADLINE, TOML, Answer, House, open_house
 from tests.contract.api.house_on_postgres import WAITS_FOR, PostgresTemplate, open_standby
@@ -330,8 +331,8 @@ async def test_a_store_of_another_version_is_not_read(
         assert answer.problem() == (503, "standby")
         assert "schema 0002" in answer.json["detail"]
         assert (await standby.ask("GET", "/~/healthz", key=None)).status == 200
-        template.sql(tmp_path, "UPDATE alembic_version SET version_num = '0003'")
-        assert migrate(url) == "0003"
+        template.sql(tmp_path, f"UPDATE alembic_version SET version_num = '{REVISION}'")
+        assert migrate(url) == REVISION
         assert (await standby.ask("GET", "/campaigns")).status == 200
 
 
