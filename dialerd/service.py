@@ -242,9 +242,10 @@ class Daemon:
                     dispatching.cancel()
                     self._tasks.end()
         finally:
+            self.store.closes_soon()
             await self._journal.close(CLOSE_SECONDS)
-            await self.webhooks.close()
-            await self._uploads.close()
+            await _in_time("webhooks", self.webhooks.close())
+            await _in_time("uploads", self._uploads.close())
             await self.store.close()
 
     async def _take_up(self) -> None:
@@ -402,3 +403,12 @@ class Daemon:
     def _persist(self, what: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do in the background what has to be done, however long the store fails."""
         self._background(persist(self._clock, what, work))
+
+
+async def _in_time(what: str, closing: Awaitable[None]) -> None:
+    """Close a part; what it still waits for after a while is ended by the store's own end."""
+    try:
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await closing
+    except TimeoutError:
+        log.error("not_closed_in_time", part=what)

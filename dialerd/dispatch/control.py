@@ -230,7 +230,7 @@ class Control:
 
     def health(self) -> Health:
         """What keeps the daemon from its work, if anything."""
-        problems = [f"store: {self._store.trouble}"] if self._store.trouble is not None else []
+        problems = [f"store: {self._store.failure}"] if self._store.failure is not None else []
         if self._store.lease is not None and (doubt := self._store.lease.doubt()) is not None:
             problems.append(doubt)
         problems += [gate.detail for gate in self._dispatcher.pbx_gates() if not gate.open]

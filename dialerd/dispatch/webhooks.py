@@ -104,8 +104,8 @@ class Webhooks:
     async def close(self) -> None:
         """Send nothing more, and keep how far each has come."""
         self._open = False
-        for webhook_id in list(self._tasks):
-            await self._unfollow(webhook_id)
+        # All at once: what they keep goes into one commit, or fails with it.
+        await asyncio.gather(*(self._unfollow(webhook_id) for webhook_id in list(self._tasks)))
         await self._transport.close()
 
     async def clear(self) -> None:

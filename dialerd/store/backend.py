@@ -52,7 +52,7 @@ class Backend(Protocol):
     def upkeep(self, clock: Clock, metrics: Metrics) -> Upkeep | None:
         """Make what goes on beside the writer; None where nothing has to."""
 
-    async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
+    async def stands(self, conn: AsyncConnection, transaction: str, last_event: int | None) -> bool | None:
         """Whether a transaction whose commit was not answered was committed; None while that is not decided."""
 
 

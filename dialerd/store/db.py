@@ -19,8 +19,9 @@ from dialerd.store import events, schema, steps
 from dialerd.store.backend import backend_of
 from dialerd.store.errors import StoreError, StoreNotReady
 from dialerd.store.faults import as_store_error, is_the_stores, translated
+from dialerd.store.readers import PROBE_SECONDS, Readers
 from dialerd.store.records import CallStep, Event, Originating
-from dialerd.store.taken import KeptConnection, taken
+from dialerd.store.taken import KeptConnection
 from dialerd.store.tx import Committed, Tx
 from dialerd.telemetry.metrics import Metrics
 
@@ -31,8 +32,6 @@ T = TypeVar("T")
 GROUP_WEIGHT = 500
 """Rows' worth of work in one commit: enough to share the cost of a disk flush, and far below 50 ms of writing."""
 QUEUE_LIMIT = 20_000
-_PROBE_SECONDS = 1.0
-"""How often a small commit is tried after one failed, while nobody else writes: to learn that writing works again."""
 _DOUBT_SECONDS = 5.0
 """How long a store that is being closed goes on asking whether its last commit stands."""
 _CLOSE_SECONDS = 5.0
@@ -81,6 +80,7 @@ class Store:
         self._write_engine = self._backend.engine(writing=True, size=1)
         self._writer = KeptConnection(self._write_engine)
         self._read_engine = self._backend.engine(writing=False, size=readers)
+        self._readers = Readers(self._read_engine, clock, self._health_changed)
         self._upkeep = self._backend.upkeep(clock, metrics)
         self._queue: asyncio.Queue[_Job[Any] | None] = asyncio.Queue(QUEUE_LIMIT)
         self._following: _Job[Any] | None = None
@@ -90,9 +90,7 @@ class Store:
         self._task: asyncio.Task[None] | None = None
         self._next_seq = 0
         self._closing = False
-        self._reading = 0
-        self._unread = asyncio.Event()
-        self._unread.set()
+        self._closes_soon = False
         self.on_commit: Callable[[Committed], None] = lambda _committed: None
         self.on_health: Callable[[], None] = lambda: None
         metrics.watch_queue("store_writes", self._queue.qsize)
@@ -111,10 +109,15 @@ class Store:
         """The number of the last event that was written, by this process or one before it; of an open store."""
         return self._next_seq - 1
 
+    @property
+    def failure(self) -> str | None:
+        """Why the store fails, of whoever writes or reads; None while it works."""
+        return self.trouble or self._readers.trouble
+
     def objection(self) -> str | None:
         """Why nothing may be sent to a PBX now, because of the store; None: it may."""
-        if self.trouble is not None:
-            return f"the store fails: {self.trouble}"
+        if (failure := self.failure) is not None:
+            return f"the store fails: {failure}"
         return None if self.lease is None else self.lease.doubt()
 
     async def open(self) -> None:
@@ -137,6 +140,10 @@ class Store:
         if revision != schema.REVISION:
             is_at = f"the store is at schema {revision or 'none'}"
             raise StoreNotReady(f"{is_at}, this version needs {schema.REVISION}: run dialerd migrate")
+
+    def closes_soon(self) -> None:
+        """The daemon stops, and waits for what it still writes: a commit in doubt is not asked about for ever."""
+        self._closes_soon = True
 
     async def close(self) -> None:
         """Write what is queued, then close. Harmless when repeated."""
@@ -163,13 +170,14 @@ class Store:
             _fail(job.future, StoreError("the store crashed"))
         with self._clock.hold():
             # A connection in somebody's hands would be closed by nobody.
-            await self._unread.wait()
+            await self._readers.unread()
             await self._dispose()
 
     async def _dispose(self) -> None:
         """Close every connection; a server that does not answer is not waited for."""
         if self._upkeep is not None:
             await self._upkeep.close()
+        await self._readers.close()
         for close in (self._writer.give_back, self._write_engine.dispose, self._read_engine.dispose):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -180,16 +188,8 @@ class Store:
         """A reader's connection, seeing one consistent state. Raises StoreError where the store fails."""
         if self._closing:
             raise StoreError("the store is closed")
-        self._reading += 1
-        self._unread.clear()
-        try:
-            with translated(), self._clock.hold():
-                async with taken(self._read_engine) as conn:
-                    yield conn
-        finally:
-            self._reading -= 1
-            if not self._reading:
-                self._unread.set()
+        async with self._readers.taken() as conn:
+            yield conn
 
     async def write(self, operation: Operation[T], *, weight: int = 10) -> T:
         """Run an operation in the writer's next commit and return its result once that is durable.
@@ -241,7 +241,7 @@ class Store:
             job, self._following = self._following, None
         else:
             try:
-                async with asyncio.timeout(None if self.trouble is None else _PROBE_SECONDS):
+                async with asyncio.timeout(None if self.trouble is None else PROBE_SECONDS):
                     job = await self._queue.get()
             except TimeoutError:
                 return batch, False
@@ -270,6 +270,8 @@ class Store:
                 self._set_trouble(str(failure))
             for job in batch:
                 _fail(job.future, failure)
+            if self._closing:
+                self._refuse(failure)
             return
         self._set_trouble(None)
         self._metrics.commit_seconds.observe(self._clock.mono() - begun)
@@ -303,31 +305,46 @@ class Store:
             # Once all is written, it was the commit that failed, or only its answer.
             if committed is None or transaction is None or not is_the_stores(error):
                 raise
-            if not await self._stands(transaction, as_store_error(error)):
+            last = committed.events[-1].seq if committed.events else None
+            if not await self._stands(transaction, last, as_store_error(error)):
                 raise
         assert committed is not None
         return committed
 
-    async def _stands(self, transaction: str, error: StoreError) -> bool:
+    async def _stands(self, transaction: str, last_event: int | None, error: StoreError) -> bool:
         """Whether a commit whose answer was lost stands; asked until the database tells, or the store is closed.
 
-        Told that it failed, those who wait would write it once more.
+        Told that it failed, those who wait would write it once more. Whoever comes behind it waits for no such answer:
+        the store fails, and says so.
         """
         self._set_trouble(str(error))
         deadline = None
         while True:
             with contextlib.suppress(SQLAlchemyError, OSError):
                 async with self._writer.taken() as conn:
-                    stands = await self._backend.stands(conn, transaction)
+                    stands = await self._backend.stands(conn, transaction, last_event)
                 if stands is not None:
                     log.warning("commit_in_doubt_settled", stands=stands)
                     return stands
-            if self._closing:
+            self._refuse(error)
+            if self._closing or self._closes_soon:
                 deadline = deadline or self._clock.mono() + _DOUBT_SECONDS
                 if self._clock.mono() >= deadline:
                     log.error("commit_left_in_doubt", reason=str(error))
                     return False
-            await self._clock.sleep(_PROBE_SECONDS)
+            await self._clock.sleep(PROBE_SECONDS)
+
+    def _refuse(self, error: StoreError) -> None:
+        """Fail what waits to be written."""
+        following, self._following = self._following, None
+        if following is not None:
+            _fail(following.future, error)
+        while not self._queue.empty():
+            job = self._queue.get_nowait()
+            if job is None:
+                self._queue.put_nowait(None)  # the end of all: nothing comes behind it
+                return
+            _fail(job.future, error)
 
     def _tell(self, committed: Committed) -> None:
         listeners: list[Callable[[], object]] = [*committed.consequences, partial(self.on_commit, committed)]
@@ -396,11 +413,14 @@ class Store:
         if trouble == self.trouble:
             return
         self.trouble = trouble
-        self._metrics.store_up.set(trouble is None)
         if trouble is not None:
             log.error("store_failed", reason=trouble)
         else:
             log.info("store_recovered")
+        self._health_changed()
+
+    def _health_changed(self) -> None:
+        self._metrics.store_up.set(self.failure is None)
         self.on_health()
 
 

@@ -43,10 +43,12 @@ _SETTINGS = {
 }
 _TRY = f"SELECT pg_try_advisory_lock({LOCK}, hashtext(current_schema()))"
 _LAST = "SELECT epoch, holder FROM lease WHERE id = 1 FOR UPDATE"
+# Its last holder stays named until nothing more can come of it: whoever takes it over in that time waits as well.
 _TAKE = """
-    INSERT INTO lease (id, epoch, holder, taken_at) VALUES (1, 1, $1, $2)
-    ON CONFLICT (id) DO UPDATE SET epoch = lease.epoch + 1, holder = $1, taken_at = $2 RETURNING epoch
+    INSERT INTO lease (id, epoch, holder, taken_at) VALUES (1, 1, NULL, $1)
+    ON CONFLICT (id) DO UPDATE SET epoch = lease.epoch + 1, taken_at = $1 RETURNING epoch
 """
+_HOLD = "UPDATE lease SET holder = $2 WHERE id = 1 AND epoch = $1"
 _EPOCH = "SELECT epoch FROM lease WHERE id = 1"
 _GIVE_BACK = "UPDATE lease SET holder = NULL WHERE id = 1 AND epoch = $1"
 # Whoever hears of it finds the lock free: it is given back at once, and the notice goes out with the commit after that.
@@ -70,6 +72,8 @@ class Lease:
         self._given_back = asyncio.Event()
         self.epoch = 0
         """The number of this holder, once it is one."""
+        self._held = False
+        """Nobody else can act on the lease: that is ours to give back."""
         self.lost = asyncio.Event()
         """Another daemon has taken over: nothing may be sent or written any more."""
         self.waits_for = "the store is not reached yet"
@@ -103,7 +107,8 @@ class Lease:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._connection is not None and self.epoch and not self.lost.is_set():
             with contextlib.suppress(*LOST):
-                await self._connection.execute(_GIVE_BACK, self.epoch, timeout=_ANSWER_SECONDS)
+                if self._held:
+                    await self._connection.execute(_GIVE_BACK, self.epoch, timeout=_ANSWER_SECONDS)
                 await self._connection.execute(_UNLOCK, timeout=_ANSWER_SECONDS)
         await self._drop()
 
@@ -128,11 +133,13 @@ class Lease:
             # The old holder's last transaction is waited for: it may hold the row until the server ends it.
             last = await self._connection.fetchrow(_LAST, timeout=4 * TTL_SECONDS)
             now = to_micros(self._clock.wall())
-            self.epoch = await self._connection.fetchval(_TAKE, _myself(), now)
+            self.epoch = await self._connection.fetchval(_TAKE, now)
         if last is not None and last["holder"] is not None and not _is_dead(last["holder"]):
             self._told("the daemon that held the lease may still be sending")
             await self._clock.sleep(max(0.0, begun + TTL_SECONDS + _MARGIN_SECONDS - self._clock.mono()))
-        return await self._confirm()
+        await self._connection.execute(_HOLD, self.epoch, _myself())
+        self._held = await self._confirm()
+        return self._held
 
     async def _listen(self) -> None:
         if self._listening is self._connection:

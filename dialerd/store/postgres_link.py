@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dialerd.clock import Clock
 from dialerd.store.errors import StoreTakenOver
 from dialerd.store.prepared import Done, Work
+from dialerd.store.schema import event
 from dialerd.telemetry.metrics import Metrics
 
 T = TypeVar("T")
@@ -44,9 +46,17 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_count": "3",
 }
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
-_TICKET = sa.text("SELECT pg_current_xact_id()::text")
-_FENCED = sa.text("SELECT pg_current_xact_id()::text AS ticket, epoch FROM lease WHERE id = 1 FOR SHARE")
+# The number of a transaction, and since when the server runs that gave it.
+_TICKET = sa.text("SELECT pg_current_xact_id()::text || ' ' || pg_postmaster_start_time()::text")
+_FENCED = sa.text("""
+    SELECT pg_current_xact_id()::text || ' ' || pg_postmaster_start_time()::text AS ticket, epoch
+    FROM lease WHERE id = 1 FOR SHARE
+""")
 _STATUS = sa.text("SELECT pg_xact_status(CAST(:ticket AS text)::xid8)")
+_SAME_SERVER = sa.text("SELECT pg_postmaster_start_time()::text = :server")
+_HAS_EVENT = sa.select(event.c.seq).where(event.c.seq == sa.bindparam("seq"))
+_UNKNOWN_NUMBER = "22023"
+"""SQLSTATE invalid_parameter_value: of a transaction's number, that this server has not come so far."""
 
 
 class PostgresBackend:
@@ -91,10 +101,27 @@ class PostgresBackend:
     def upkeep(self, clock: Clock, metrics: Metrics) -> None:
         """The server looks after itself."""
 
-    async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:
-        """Ask what became of a transaction."""
-        status: str | None = await conn.scalar(_STATUS, {"ticket": transaction})
-        return None if status == "in progress" else status == "committed"
+    async def stands(self, conn: AsyncConnection, transaction: str, last_event: int | None) -> bool | None:
+        """Ask what became of a transaction; None: it is not over yet. ``last_event``: the number of the last it wrote.
+
+        Numbers of transactions count per server. One that took over from another, and had not heard of this transaction
+        by then, gives its number to somebody else: what was committed under it is ours only where our events are there.
+        One without events is believed to stand only by the server that carried it out: to write it again does no harm.
+        """
+        number, _, server = transaction.partition(" ")
+        try:
+            status: str | None = await conn.scalar(_STATUS, {"ticket": number})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _UNKNOWN_NUMBER:
+                return False
+            raise
+        if status == "in progress":
+            return None
+        if status != "committed":
+            return False
+        if last_event is not None:
+            return await conn.scalar(_HAS_EVENT, {"seq": last_event}) is not None
+        return bool(await conn.scalar(_SAME_SERVER, {"server": server}))
 
 
 def connector(url: str, *, writing: bool, seconds: float | None = None) -> Callable[[], Awaitable[Any]]:

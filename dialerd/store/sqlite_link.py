@@ -82,7 +82,12 @@ class SqliteBackend:
         """Checkpoints, beside the writer."""
         return Checkpoints(connector(self._path, timeout=0.0), clock, metrics)
 
-    async def stands(self, conn: AsyncConnection, transaction: str) -> bool | None:  # noqa: ARG002
+    async def stands(
+        self,
+        conn: AsyncConnection,  # noqa: ARG002
+        transaction: str,  # noqa: ARG002
+        last_event: int | None,  # noqa: ARG002
+    ) -> bool | None:
         """No transaction is in doubt."""
         return False
 

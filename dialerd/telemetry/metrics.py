@@ -116,7 +116,7 @@ class Metrics:
             "From what happened to its commit, when streams are told: the oldest event of each commit.",
             _DELAYS,
         )
-        self.store_up = self._gauge("store_up", "1 while writing to the store works.")
+        self.store_up = self._gauge("store_up", "1 while writing to the store and reading from it work.")
         self.store_up.set(1)
         self.queue_length = self._gauge(
             "queue_length", "What waits. Queue: store_writes, journal_steps or contacts_at_hand.", "queue"

@@ -102,6 +102,32 @@ async def test_a_lease_that_is_given_back_is_heard_of(new: Take, monkeypatch: py
     assert {second.epoch, third.epoch} == {2, 3}
 
 
+@pytest.mark.parametrize("killed", [False, True])
+async def test_whoever_ends_while_it_waits_for_a_silent_holder_hands_no_shorter_wait_on(
+    new: Take, postgres: Cluster, postgres_url: str, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """The first is cut off, and may still send; the second is stopped, or killed, in the wait for that."""
+    monkeypatch.setattr(lease, "TTL_SECONDS", 3.0)
+    first, second, third = new(), new(), new()
+    async with asyncio.timeout(DEADLINE):
+        await first.take()
+        stop_beating(first)
+        cut(postgres, postgres_url)
+        dead = await asyncio.create_subprocess_exec("true")
+        await dead.wait()
+        monkeypatch.setattr(lease, "_myself", lambda: f"{lease._boot()} {dead.pid}")
+        taking = asyncio.ensure_future(second.take())
+        while second.waits_for != "the daemon that held the lease may still be sending":
+            await second._clock.sleep(0.01)
+        taking.cancel()
+        await asyncio.gather(taking, return_exceptions=True)
+        await (second._drop() if killed else second.give_back())
+        assert first.doubt() is None
+        await third.take()
+        assert first.doubt() is not None, "both might send at once"
+        assert third.doubt() is None
+
+
 async def test_a_holder_that_does_not_know_that_it_lost_commits_nothing(
     new: Take, postgres: Cluster, postgres_url: str
 ) -> None:

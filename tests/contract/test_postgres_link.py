@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.clock import SystemClock
 from dialerd.store import campaigns, contacts, events, postgres_link, schema
@@ -128,6 +129,56 @@ async def test_a_store_that_is_closed_in_doubt_does_not_wait_for_ever(
         await store.close()
     with pytest.raises(StoreError):
         await write
+
+
+async def test_whoever_comes_behind_a_commit_in_doubt_is_told_that_the_store_fails(store: Store, way: Cutter) -> None:
+    way.lose = "answer"
+    async with asyncio.timeout(DEADLINE):
+        doubtful = asyncio.ensure_future(store.write(lambda tx: emit(tx, "doubtful")))
+        await way.lost.wait()
+        with pytest.raises(StoreError):
+            await store.write(lambda tx: emit(tx, "behind"))
+        assert not doubtful.done()
+        with pytest.raises(StoreError):
+            await told(store)
+        way.restore()
+        await doubtful
+    assert [status for _, status in await told(store)] == ["doubtful"]
+
+
+@pytest.mark.parametrize("spent", [False, True], ids=["not reached", "somebody else's"])
+@pytest.mark.parametrize("events", [True, False])
+async def test_a_commit_in_doubt_on_a_server_that_never_had_it_does_not_stand(
+    store: Store, way: Cutter, postgres: Cluster, monkeypatch: pytest.MonkeyPatch, spent: bool, events: bool
+) -> None:
+    """The primary died in it, and the replica that took over had not heard of it: its number is free, or spent."""
+    begin = store._backend.begin
+
+    async def on_the_primary(conn: AsyncConnection, epoch: int | None) -> str | None:
+        ticket = await begin(conn, epoch)
+        if way.lose is None:
+            return ticket
+        # The other server's transactions, as far as it has come.
+        number = int(postgres.sql("SELECT pg_current_xact_id()").strip()) if spent else 10**9
+        return f"{number} another start"
+
+    monkeypatch.setattr(store._backend, "begin", on_the_primary)
+
+    async def change(tx: Tx) -> None:
+        if events:
+            await emit(tx, "lost")
+
+    way.lose = "commit"
+    async with asyncio.timeout(DEADLINE):
+        doubtful = asyncio.ensure_future(store.write(change))
+        await way.lost.wait()
+        with pytest.raises(StoreError):
+            await told(store)
+        way.restore()
+        with pytest.raises(StoreError):
+            await doubtful
+        await store.write(lambda tx: emit(tx, "after"))
+    assert [status for _, status in await told(store)] == ["after"]
 
 
 @pytest.fixture

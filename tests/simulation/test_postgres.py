@@ -63,7 +63,7 @@ def test_a_server_that_crashes_under_the_calls(virtual: Virtual, tmp_path: Path,
                 assert len(house.pbx.ledger.entries) == begun
                 with clock.hold():
                     await asyncio.to_thread(mortal.start)
-                while daemon.store.trouble is not None:
+                while daemon.store.failure is not None:
                     await clock.sleep(0.1)
                 assert daemon.control.health().ready
             await house.ended(campaign.id)
