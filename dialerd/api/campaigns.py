@@ -76,6 +76,7 @@ class StatsOut(Out):
     abandon_rate: float
     """Abandoned calls among those that a person answered."""
     average_talk_seconds: float
+    """Of the answered calls; how long an interrupted one talked is not known, and counts for nothing."""
     outcomes: dict[Outcome, int]
     estimated_completion_at: datetime | None
     """At the rate of the last minutes, with the calling hours ahead; null where that is not known."""

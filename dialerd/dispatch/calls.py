@@ -291,9 +291,10 @@ class Calls:
             verdict = replace(verdict, fault=Fault.TRUNK)
         connected = live.call.answered_at is not None
         never_sent = not event.channel and not connected
-        talk = max(0.0, (at - live.call.answered_at).total_seconds()) if live.call.answered_at is not None else None
-        if talk is not None and event.talk_seconds is not None:
-            talk = event.talk_seconds
+        talk = event.talk_seconds if connected else None
+        if live.call.answered_at is not None and talk is None and verdict.outcome is not Outcome.INTERRUPTED:
+            # When an interrupted call ended nobody knows: it was found gone perhaps hours later.
+            talk = max(0.0, (at - live.call.answered_at).total_seconds())
         live.call = replace(
             live.call,
             status=CallStatus.NOT_SENT if never_sent else CallStatus.ENDED,

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from dialerd.clock import Clock, Timer
+from dialerd.core.model import CallStatus
 from dialerd.core.snapshot import Gate
 from dialerd.dispatch.calls import Calls
 from dialerd.dispatch.live_call import LiveCall
@@ -235,7 +236,7 @@ class Recovery:
                 self._missing.pop(live.call.id, None)
             elif live.sent_at is None:
                 continue  # its order has not gone out, and waits for its rate, say: no listing can show it
-            elif asked_at - live.sent_at < LISTING_LAG:
+            elif asked_at - live.sent_at < LISTING_LAG and not _was_there(live):
                 self._ask_in(LISTING_LAG)
             else:
                 self._judge(live, asked_at)
@@ -297,6 +298,11 @@ class Recovery:
     def _ask_now(self) -> None:
         self._timer = None
         self._wanted.set()
+
+
+def _was_there(live: LiveCall) -> bool:
+    """Whether the process before this one heard a call ring: its channel is no fresh one, whenever that was."""
+    return live.taken_up and live.call.status is not CallStatus.ORIGINATED
 
 
 def _shown(moment: datetime) -> str:

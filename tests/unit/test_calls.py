@@ -337,6 +337,19 @@ def test_the_pbxs_own_count_of_the_talking_time_is_taken(virtual: Virtual, metri
     assert bench.call.talk_seconds is None
 
 
+def test_how_long_an_interrupted_call_talked_is_not_known(virtual: Virtual, metrics: Metrics) -> None:
+    """It was found gone an hour after its PBX could last be asked."""
+
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics).sent()
+        bench.hear(Answered(ID))
+        await clock.sleep(3600)
+        bench.calls.settle_unknown(bench.live)
+        assert (bench.call.outcome, bench.call.talk_seconds) == (Outcome.INTERRUPTED, None)
+
+    virtual(main)
+
+
 def test_an_end_without_a_channel_after_an_answer_is_an_ended_call(virtual: Virtual, metrics: Metrics) -> None:
     bench = run(virtual, metrics, lambda bench: bench.hear(Answered(ID), ended(channel=False)))
     assert bench.call.status is CallStatus.ENDED

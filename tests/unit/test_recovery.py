@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import cast
 
@@ -303,6 +303,19 @@ def test_a_call_of_the_process_before_may_be_fresh_too(virtual: Virtual, metrics
         await bench.clock.sleep(SECOND_LOOK)
         assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
         assert [round(asked) for asked in bench.pbx.asked] == [0, 2, 4]
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_that_the_process_before_heard_ring_is_no_fresh_one(virtual: Virtual, metrics: Metrics) -> None:
+    """Two listings settle it: its slot is free again two seconds after the start, and not four."""
+
+    async def scene(bench: Bench) -> None:
+        live = bench.from_before(ago=0.0)
+        live.call = replace(live.call, status=CallStatus.RINGING, ringing_at=bench.clock.wall())
+        bench.recovery.link_up()
+        await bench.clock.sleep(SECOND_LOOK + 0.1)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
 
     play(virtual, metrics, scene)
 
