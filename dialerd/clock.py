@@ -49,6 +49,9 @@ class Clock(Protocol):
     def mono(self) -> float:
         """Read the monotonic clock, in seconds."""
 
+    def since_boot(self) -> float:
+        """Read the clock that goes on while the machine is suspended, in seconds: others have gone on as well."""
+
     async def sleep(self, seconds: float) -> None:
         """Let time pass. For back-off and pacing only: whoever waits for something waits for that thing."""
 
@@ -105,6 +108,9 @@ class SystemClock:
 
     def mono(self) -> float:
         return time.monotonic()
+
+    def since_boot(self) -> float:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # time_namespaces(7); the monotonic one stands still meanwhile
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251
@@ -268,6 +274,9 @@ class VirtualClock:
     def mono(self) -> float:
         return self._loop.time()
 
+    def since_boot(self) -> float:
+        return self._loop.time()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)  # noqa: TID251
 
@@ -345,6 +354,9 @@ class StepClock:
 
     def mono(self) -> float:
         return self._mono
+
+    def since_boot(self) -> float:
+        return self.mono()
 
     async def sleep(self, seconds: float) -> None:  # noqa: ARG002 - the protocol's
         raise RuntimeError("a StepClock has no event loop to wait in")

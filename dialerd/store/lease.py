@@ -116,7 +116,7 @@ class Lease:
         """Why nothing may be sent now; None while the lease is surely ours."""
         if self.lost.is_set():
             return "another daemon has taken the store over"
-        silent = self._clock.mono() - self._confirmed
+        silent = self._clock.since_boot() - self._confirmed
         if silent > TTL_SECONDS:
             return f"the store's lease was not confirmed for {silent:.0f} s: {self._trouble or 'no answer'}"
         return None
@@ -151,7 +151,7 @@ class Lease:
         self._given_back.set()
 
     async def _confirm(self) -> bool:
-        begun = self._clock.mono()
+        begun = self._clock.since_boot()
         if await self._connection.fetchval(_EPOCH) != self.epoch:
             return False
         self._confirmed, self._trouble = begun, None

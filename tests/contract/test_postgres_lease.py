@@ -242,3 +242,22 @@ def test_a_holder_that_is_surely_dead_is_not_waited_for() -> None:
     assert lease._is_dead(f"{lease._boot()} {2**22 + 1}")
     assert not lease._is_dead("another-machine pid:[1] 4194305")
     assert not lease._is_dead("nonsense")
+
+
+async def test_a_machine_that_was_suspended_does_not_believe_in_its_lease(new: Take) -> None:
+    """Its monotonic clock stood still meanwhile, and nobody else's did."""
+    held = new()
+
+    class Suspended(SystemClock):
+        asleep = 0.0
+
+        def since_boot(self) -> float:
+            return super().since_boot() + self.asleep
+
+    held._clock = clock = Suspended()
+    async with asyncio.timeout(DEADLINE):
+        await held.take()
+        stop_beating(held)
+        assert held.doubt() is None
+        clock.asleep = 3600.0
+        assert "not confirmed" in (held.doubt() or "")

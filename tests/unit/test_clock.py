@@ -237,3 +237,10 @@ def test_a_run_without_end_is_stopped() -> None:
 
     with pytest.raises(TimeoutError):
         run_virtual(1, main, longest=3600)
+
+
+def test_the_time_since_the_boot_counts_suspended_time_too() -> None:
+    """More than that no test can show without suspending the machine."""
+    clock = SystemClock()
+    monotonic = clock.mono()
+    assert clock.since_boot() >= monotonic
