@@ -1,4 +1,4 @@
-"""What is asked of an Asterisk right behind the login: may we do what we must, how is it set, how are its trunks."""
+"""What is asked of an Asterisk behind the login: may we do what we must, how is it set, how are its trunks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structlog
 
 from dialerd.pbx import wire
 from dialerd.pbx.ami_stream import AmiMessage
-from dialerd.pbx.ami_trunks import AmiTrunks
+from dialerd.pbx.ami_trunks import DEVICES, REGISTRATIONS, AmiTrunks
 from dialerd.pbx.driver import LinkLost, TrunkState
 from dialerd.pbx.linked import LoginRefused
 
@@ -19,7 +19,6 @@ SHUTTING_DOWN = "Asterisk is shutting down"
 _DENIED = "Permission denied"
 # Without a channel Originate and Hangup do nothing, but are refused for want of rights before that is looked at.
 _RIGHTS = {"reporting": "CoreSettings", "originate": "Originate", "call": "Hangup"}
-_LISTINGS = ("DeviceStateList", "PJSIPShowRegistrationsOutbound")
 
 
 class Ask(Protocol):
@@ -54,12 +53,34 @@ def max_calls(core: AmiMessage) -> int | None:
 async def trunk_states(ask: Ask, trunks: AmiTrunks) -> list[TrunkState]:
     """Ask how the trunks are; what the AMI user may not be told is not known, and not missed. Raises LinkLost."""
     if trunks:
-        for listing in _LISTINGS:
-            answer = await ask([("Action", listing)], listing, lambda row: _take(trunks, row))
+        for listing in (DEVICES, REGISTRATIONS):
+            answer = await _list(ask, trunks, listing, _leave)
             if answer.response != "Success":
                 log.info("trunk_states_not_told", action=listing, reason=answer.get("message"))
     return trunks.known
 
 
-def _take(trunks: AmiTrunks, row: AmiMessage) -> None:
-    trunks.take(row)  # what is new is in what is known
+async def ask_again(ask: Ask, trunks: AmiTrunks, tell: Callable[[TrunkState], None]) -> None:
+    """Ask what called a trunk down whether it still does, and tell what is new as it is read. Raises LinkLost."""
+    for listing in trunks.in_question:
+        await _list(ask, trunks, listing, tell)
+
+
+async def _list(ask: Ask, trunks: AmiTrunks, listing: str, tell: Callable[[TrunkState], None]) -> AmiMessage:
+    rows: list[AmiMessage] = []
+
+    def each(row: AmiMessage) -> None:
+        rows.append(row)
+        # Now, in order with the events around it.
+        for state in trunks.take(row):
+            tell(state)
+
+    answer = await ask([("Action", listing)], listing, each)
+    if listing == REGISTRATIONS:
+        for state in trunks.registered(rows):
+            tell(state)
+    return answer
+
+
+def _leave(_state: TrunkState) -> None:
+    """What is new is in what is known."""

@@ -17,7 +17,7 @@ from dialerd.pbx import wire
 from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
 from dialerd.pbx.ami_kept import KeptCalls
 from dialerd.pbx.ami_link import AmiLink
-from dialerd.pbx.ami_login import SHUTTING_DOWN, check_rights, max_calls, trunk_states
+from dialerd.pbx.ami_login import SHUTTING_DOWN, ask_again, check_rights, max_calls, trunk_states
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
 from dialerd.pbx.ami_trunks import AmiTrunks
 from dialerd.pbx.driver import (
@@ -30,6 +30,7 @@ from dialerd.pbx.driver import (
     LiveChannel,
     Originate,
     Refused,
+    TrunkState,
 )
 from dialerd.pbx.linked import LinkedDriver, LinkSettings, LoginRefused
 
@@ -217,12 +218,29 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
                 break
             try:
                 await link.ask([("Action", "Ping")], settings.ping_deadline)
+                await self._ask_trunks_again(link)
             except TimeoutError:
                 self._counts["pings_missed"] += 1
                 link.drop(f"no answer to a ping within {settings.ping_deadline:g} s")
             except LinkLost:
                 break
         return link.lost.result()
+
+    async def _ask_trunks_again(self, link: AmiLink) -> None:
+        """While a trunk is down, ask for what it is down by: that it is up again need not have been told.
+
+        A link that is gone ends by itself; what is not answered is asked again with the next ping.
+        """
+        trunks = self._trunks
+
+        def tell(state: TrunkState) -> None:
+            if trunks is self._trunks:
+                self._tell(state)
+
+        try:
+            await ask_again(functools.partial(self._must, link), trunks, tell)
+        except LinkLost as error:
+            self._log.warning("trunk_states_not_told", reason=str(error))
 
     async def _must(
         self, link: AmiLink, headers: wire.Headers, what: str, each: Callable[[AmiMessage], None] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.integration.registrar import registering
 from tests.lab.ami import Ami
 from tests.lab.asterisk import ASTERISK_CONF
 from tests.lab.far_end import REDIRECTED_TO
@@ -16,7 +17,7 @@ _CALL = {"Channel": "PJSIP/4930200001@trunk", "Async": "true", "Timeout": "5000"
 _KEPT = {
     *("OriginateResponse", "Newchannel", "Newstate", "DialState", "DialEnd"),
     *("HangupRequest", "SoftHangupRequest", "Hangup"),
-    *("UserEvent", "AgentConnect", "PeerStatus", "FullyBooted", "Shutdown"),
+    *("UserEvent", "AgentConnect", "PeerStatus", "Registry", "FullyBooted", "Shutdown"),
 }
 
 
@@ -26,7 +27,7 @@ def ami(lab: Lab) -> Iterator[Ami]:
         yield ami
 
 
-@pytest.mark.parametrize("action", ["Ping", "CoreShowChannels", "CoreSettings"])
+@pytest.mark.parametrize("action", ["Ping", "CoreShowChannels", "CoreSettings", "DeviceStateList"])
 def test_the_user_may_ask_what_the_driver_asks(ami: Ami, action: str) -> None:
     assert ami.action(action)["Response"] == "Success"
 
@@ -96,6 +97,9 @@ def test_the_filter_keeps_the_events_that_the_driver_reads_and_no_others(lab: La
     lab.stop_far_end("trunk2")
     ami.action("PJSIPQualify", {"Endpoint": "trunk2"})
     ami.event(lambda event: event["Event"] == "PeerStatus" and event["PeerStatus"] == "Unreachable")
+    with registering(lab, "trunk") as registrar:
+        registrar.grant()
+        ami.event(lambda event: event["Event"] == "Registry" and event["Status"] == "Registered")
     lab.stop_asterisk()
     ami.event(lambda event: event["Event"] == "Shutdown")
     assert {event["Event"] for event in ami.events} == _KEPT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dialerd.pbx.ami_stream import AmiMessage, AmiStream
-from dialerd.pbx.ami_trunks import AmiTrunks, device_of
+from dialerd.pbx.ami_trunks import DEVICES, REGISTRATIONS, AmiTrunks, device_of
 from dialerd.pbx.driver import TrunkState
 
 DIALS = {
@@ -94,6 +94,49 @@ def test_a_registration_is_followed_where_it_was_listed() -> None:
     # Reachable and refused: it carries nothing.
     assert trunks.take(peer("PJSIP/other", "Reachable")) == []
     assert [each.up for each in trunks.take(message(Event="Registry", Status="Registered", **registry))] == [True]
+
+
+def listed(endpoint: str, status: str) -> AmiMessage:
+    keys = {"ServerUri": f"sip:{endpoint}.example.net", "ClientUri": f"sip:us@{endpoint}.example.net"}
+    return message(Event="OutboundRegistrationDetail", ObjectName=endpoint, Endpoint=endpoint, Status=status, **keys)
+
+
+def test_what_calls_a_trunk_down_is_in_question() -> None:
+    trunks = AmiTrunks(DIALS)
+    assert trunks.in_question == []
+    trunks.take(device("PJSIP/nobody-of-ours", "UNAVAILABLE"))
+    trunks.take(listed("nobody-of-ours", "Rejected"))
+    assert trunks.in_question == []
+    trunks.take(peer("PJSIP/carrier", "Unreachable"))
+    assert trunks.in_question == [DEVICES]
+    trunks.take(listed("other", "Unregistered"))
+    assert trunks.in_question == [DEVICES, REGISTRATIONS]
+    trunks.take(peer("PJSIP/carrier", "Reachable"))
+    assert trunks.in_question == [REGISTRATIONS]
+    trunks.take(listed("other", "Registered"))
+    assert trunks.in_question == []
+
+
+def test_a_registration_that_is_no_longer_listed_keeps_no_trunk_down() -> None:
+    trunks = AmiTrunks(DIALS)
+    rows = [listed("other", "Rejected"), listed("carrier", "Rejected")]
+    for row in rows:
+        trunks.take(row)
+    assert trunks.registered(rows) == []
+    assert [(each.trunk, each.up) for each in trunks.registered(rows[1:])] == [("west", True)]
+
+
+@pytest.mark.parametrize("state", ["NOT_INUSE", "INUSE", "RINGING"])
+def test_the_state_of_a_call_under_way_does_not_call_an_endpoint_reachable(state: str) -> None:
+    """A call that nobody answers any more goes on for half a minute, and shows as the device's state."""
+    trunks = AmiTrunks(DIALS)
+    trunks.take(peer("PJSIP/other", "Unreachable"))
+    assert trunks.take(device("PJSIP/other", state)) == []
+    assert trunks.in_question == [DEVICES]
+    assert trunks.take(device("PJSIP/other", "UNAVAILABLE")) == [], "the reason it was told with stays"
+    assert [each.up for each in trunks.take(device("PJSIP/other", state))] == [True]
+    trunks.take(peer("PJSIP/other", "Unreachable"))
+    assert trunks.take(device("PJSIP/other", state)) == [], "what was before it came back counts no more"
 
 
 def test_a_new_link_begins_with_what_it_is_told() -> None:
