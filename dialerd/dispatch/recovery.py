@@ -204,6 +204,12 @@ class Recovery:
                 log.warning("listing_failed", pbx=self._pbx, reason=str(error))
                 # A link that is gone asks again by itself; a listing that only failed is tried again.
                 self._ask_in(_RETRY)
+            except Exception:
+                # What one PBX says must not end the daemon, and its next start as well: until it makes sense nothing
+                # more is known of that PBX.
+                log.exception("recovery_failed", pbx=self._pbx)
+                self._metrics.dropped.labels("pbx_question").inc()
+                self._ask_in(_RETRY)
 
     async def _next_reason(self) -> None:
         while not self._wanted.is_set():

@@ -35,6 +35,8 @@ MOST_DISCARDED = 20_000
 """Ids of entries that wait to be deleted; what is more is left to the next connection."""
 
 _VERSION = "1"
+_LONGEST_TALK = 7 * 86_400.0
+"""Seconds: no order of ours allows for more."""
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 
 
@@ -56,12 +58,12 @@ def read_kept(call_id: str, value: str) -> Kept | None:
     fields = value.split("|")
     if len(fields) < 6 or fields[0] != _VERSION:
         return None
-    end, talk = _number(fields[1]), _number(fields[2])
-    if end is None:
+    end, talk = _moment(fields[1]), _number(fields[2])
+    if end is None or (talk is not None and talk > _LONGEST_TALK):
         return None
     cause = int(fields[3]) if fields[3].isascii() and fields[3].isdigit() and len(fields[3]) < 4 else 0
     ended = Ended(call_id, Verdict(Outcome.ANSWERED, Fault.NONE), cause or None, talk_seconds=talk)
-    return Kept(ended, datetime.fromtimestamp(end, UTC), handed_over=not fields[4] and not fields[5])
+    return Kept(ended, end, handed_over=not fields[4] and not fields[5])
 
 
 class KeptCalls:
@@ -151,6 +153,14 @@ async def _delete(ask: Ask, call_id: str) -> None:
 
 def _ignore(_row: AmiMessage) -> None:
     """The list behind an answer of which the answer alone matters."""
+
+
+def _moment(value: str) -> datetime | None:
+    seconds = _number(value)
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # outside the calendar
+        return None
 
 
 def _number(value: str) -> float | None:

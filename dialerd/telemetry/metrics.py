@@ -17,8 +17,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 # Fine where a freed slot should be refilled (milliseconds), coarse where something has gone wrong.
 _DELAYS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 DROPPED = (
-    *("background_work", "commit", "journal_step", "late_channel", "put_back", "task"),
-    *("webhook_delivery", "webhook_event"),
+    *("background_work", "commit", "journal_step", "late_channel", "pbx_question", "put_back"),
+    *("task", "webhook_delivery", "webhook_event"),
 )
 """What may be given up."""
 _OF_A_STANDBY = frozenset(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_asyncio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dialerd.clock import SystemClock
 from dialerd.core.outcome import Fault, Outcome, Verdict
@@ -45,6 +47,18 @@ def test_without_cdrs_the_talk_is_not_known() -> None:
 @pytest.mark.parametrize("entry", ["", "1", "2|1|1|16||", "1||1|16||", "1|never|1|16||", "1|1e9|1|16||", "a|b|c|d|e|f"])
 def test_what_is_no_entry_of_ours_is_none(entry: str) -> None:
     assert read_kept(CALL, entry) is None
+
+
+@pytest.mark.parametrize("entry", ["1|999999999999|3|16||", "1|253402300800|3|16||", "1|1772452800|604801|16||"])
+def test_an_entry_with_a_moment_or_a_talk_that_no_call_can_have_is_none_of_ours(entry: str) -> None:
+    assert read_kept(CALL, entry) is None
+
+
+@given(end=st.from_regex(r"\A[0-9]{1,12}(\.[0-9]{1,9})?\Z"), talk=st.from_regex(r"\A([0-9]{1,12}(\.[0-9]{1,9})?)?\Z"))
+def test_whatever_an_entry_counts_it_is_read_or_none_of_ours(end: str, talk: str) -> None:
+    kept = read_kept(CALL, f"1|{end}|{talk}|16||")
+    if kept is not None:
+        assert 0 <= (kept.ended.talk_seconds or 0.0) <= timedelta(days=7).total_seconds()
 
 
 class Keeper(Bench):
@@ -111,6 +125,12 @@ async def test_kept_calls_are_told_and_discarded_ones_deleted(keeper: Keeper) ->
     assert keeper.entries.keys() == {OTHER}
 
 
+async def test_an_entry_with_an_impossible_moment_is_as_good_as_none(keeper: Keeper) -> None:
+    await keeper.up()
+    keeper.entries = {CALL: "1|999999999999|3|16||", OTHER: ENTRY}
+    assert (await keeper.driver.kept([CALL, OTHER])).keys() == {OTHER}
+
+
 async def test_more_than_fit_into_one_round_are_deleted_all_the_same(keeper: Keeper) -> None:
     await keeper.up()
     ids = [f"01890000-0000-7000-8000-{index:012d}" for index in range(350)]
@@ -122,10 +142,12 @@ async def test_more_than_fit_into_one_round_are_deleted_all_the_same(keeper: Kee
 async def test_what_nobody_asked_for_in_a_day_is_deleted_at_the_next_link(keeper: Keeper) -> None:
     now = SystemClock().wall()
     old, young = now - KEEP * 1.1, now - KEEP * 0.9
-    keeper.entries = {CALL: f"1|{old.timestamp():.3f}|1|16||", OTHER: f"1|{young.timestamp():.3f}|1|16||"}
+    nonsense = {"01890000-0000-7000-8000-00000000dead": "1|999999999999|3|16||"}
+    ours = {CALL: f"1|{old.timestamp():.3f}|1|16||", OTHER: f"1|{young.timestamp():.3f}|1|16||"}
+    keeper.entries = nonsense | ours
     await keeper.up()
     await keeper.gone(CALL)
-    assert keeper.entries.keys() == {OTHER}
+    assert keeper.entries.keys() == {OTHER, *nonsense}
 
 
 async def test_a_lost_link_says_so_and_the_next_one_is_asked(keeper: Keeper) -> None:

@@ -38,6 +38,8 @@ class Pbx:
     channels: dict[str, ChannelState] = field(default_factory=dict)
     takes: float = 0.01
     fails: bool = False
+    nonsense: bool = False
+    """It says what nobody can make sense of."""
     asked: list[float] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
     results: dict[str, Kept] = field(default_factory=dict)
@@ -48,6 +50,8 @@ class Pbx:
         await self.clock.sleep(self.takes)
         if self.fails or self.state is not LinkState.UP:
             raise LinkLost("gone")
+        if self.nonsense:
+            raise ValueError("year 33658 is out of range")
         return tuple(LiveChannel(call_id, state, 1.0) for call_id, state in self.channels.items())
 
     async def kept(self, call_ids: Collection[str]) -> dict[str, Kept]:
@@ -446,6 +450,26 @@ def test_a_listing_that_fails_is_tried_again_and_proves_nothing(virtual: Virtual
         assert not bench.recovery.gate().open
         assert 10 <= len(bench.pbx.asked) <= 21
         bench.pbx.fails = False
+        await bench.clock.sleep(SECOND_LOOK + 1.5)
+        assert bench.recovery.gate().open
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_words_that_nobody_can_make_sense_of_close_that_pbx_and_end_nothing(virtual: Virtual, metrics: Metrics) -> None:
+    """They would else take the daemon down, and its next start as well."""
+
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.pbx.nonsense = True
+        bench.recovery.link_up()
+        await bench.clock.sleep(20)
+        assert bench.ended == []
+        assert not bench.recovery.gate().open
+        assert 10 <= len(bench.pbx.asked) <= 21
+        assert bench.metrics.dropped.labels("pbx_question")._value.get() == len(bench.pbx.asked)
+        bench.pbx.nonsense = False
         await bench.clock.sleep(SECOND_LOOK + 1.5)
         assert bench.recovery.gate().open
         assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
