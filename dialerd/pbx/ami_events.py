@@ -279,7 +279,7 @@ class AmiCalls:
             return None
         cause = _number(message.get("cause")) or None
         sip = _number(message.get("techcause"))
-        text = message.get("cause-txt") if cause is not None else None
+        text = message.phrase("cause-txt") if cause is not None else None
         call.hangup = _Hangup(cause, text or None, sip if sip is not None and 300 <= sip <= 699 else None)
         call.local = call.local or message.get("channel").startswith("Local/")
         return call, self._tell_state(call, message.get("channelstate"))
@@ -290,7 +290,7 @@ class AmiCalls:
         if call is None or call.made:
             return []
         self._finish(call)
-        return [Ended(call.id, causes.FAILED_BY_PBX, hangup_text=message.get("message") or None, channel=False)]
+        return [Ended(call.id, causes.FAILED_BY_PBX, hangup_text=message.phrase("message") or None, channel=False)]
 
     # What is told, each once.
 

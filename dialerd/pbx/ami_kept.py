@@ -81,7 +81,7 @@ class KeptCalls:
         answer = await ask([("Action", "ShowDialPlan"), ("Context", wire.RESULT_CONTEXT)], "ShowDialPlan", _ignore)
         self.on, self._ask, self._wanted = answer.response == "Success", ask, asyncio.Event()
         if not self.on:
-            log.info("results_not_kept", reason=answer.get("message"))
+            log.info("results_not_kept", reason=answer.phrase("message"))
 
     def end(self) -> None:
         """The link is gone; what was to be deleted is, when it has grown old."""

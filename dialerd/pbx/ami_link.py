@@ -188,7 +188,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
             self._on_message(message)
         except Exception:  # whatever the told one does wrong, the connection lives on
             self.errors += 1
-            log.exception("ami_handler_failed", event_name=message.event)
+            log.exception("ami_handler_failed", event_name=message.phrase("event"))
         if message.event == "Shutdown":
             self.drop("Asterisk shuts down")
 

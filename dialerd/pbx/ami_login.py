@@ -47,7 +47,7 @@ async def check_rights(ask: Ask) -> AmiMessage:
 def max_calls(core: AmiMessage) -> int | None:
     """Asterisk's own limit on calls (``maxcalls`` in asterisk.conf) by CoreSettings; 0 on the wire is none."""
     told = core.get("coremaxcalls")
-    return int(told) or None if told.isascii() and told.isdigit() else None
+    return int(told) or None if told.isascii() and told.isdigit() and len(told) < 10 else None
 
 
 async def trunk_states(ask: Ask, trunks: AmiTrunks) -> list[TrunkState]:
@@ -56,7 +56,7 @@ async def trunk_states(ask: Ask, trunks: AmiTrunks) -> list[TrunkState]:
         for listing in (DEVICES, REGISTRATIONS):
             answer = await _list(ask, trunks, listing, _leave)
             if answer.response != "Success":
-                log.info("trunk_states_not_told", action=listing, reason=answer.get("message"))
+                log.info("trunk_states_not_told", action=listing, reason=answer.phrase("message"))
     return trunks.known
 
 

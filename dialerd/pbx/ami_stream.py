@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dialerd.pbx.phrase import phrase
+
 MAX_MESSAGE_BYTES = 256 * 1024
 _BANNER = "Asterisk Call Manager/"
 _MAX_BANNER_BYTES = 256
@@ -36,6 +38,10 @@ class AmiMessage:
     def get(self, name: str, default: str = "") -> str:
         """The first value of a header; ``name`` in lower case."""
         return self._first.get(name, default)
+
+    def phrase(self, name: str) -> str:
+        """The same as words for people: one line, and not long."""
+        return phrase(self.get(name))
 
     def all(self, name: str) -> tuple[str, ...]:
         """Every value of a header; ``name`` in lower case."""

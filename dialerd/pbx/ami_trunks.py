@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import TrunkState
+from dialerd.pbx.phrase import phrase
 
 DEVICES, REGISTRATIONS = "DeviceStateList", "PJSIPShowRegistrationsOutbound"
 """The actions that list how trunks are."""
@@ -142,7 +143,7 @@ class AmiTrunks:
     def _unregistered(self, device: str) -> str | None:
         for (server, _), (own, status) in self._registrations.items():
             if own == device and status in _REGISTRATION_DOWN:
-                return f"the registration of {device} with {server} is {status}"
+                return f"the registration of {device} with {phrase(server)} is {status}"
         return None
 
 

@@ -110,7 +110,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if answer.response == "Success":
             return Accepted()
         self.forget(order.call_id)
-        return _refusal(answer.get("message"))
+        return _refusal(answer.phrase("message"))
 
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels whose ids are of our shape, and follow them. Raises LinkLost."""
@@ -129,7 +129,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         finally:
             self._set_timer()
         if answer.response != "Success":
-            raise LinkLost(f"Asterisk refused to list its channels: {answer.get('message')}")
+            raise LinkLost(f"Asterisk refused to list its channels: {answer.phrase('message')}")
         if link is not self._link:
             raise LinkLost("the link was lost behind the listing")
         self._calls.keep(listed)
@@ -167,7 +167,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
     async def _ask_hangup(self, call_id: str) -> bool:
         answer = await self._ask(wire.ami_hangup(call_id))
         if answer.response != "Success" and answer.get("message") != _NO_CHANNEL:
-            raise LinkLost(f"Asterisk refused the hangup: {answer.get('message')}")
+            raise LinkLost(f"Asterisk refused the hangup: {answer.phrase('message')}")
         return answer.response == "Success"
 
     async def _connect(self) -> AmiLink:
@@ -185,7 +185,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if answer.get("message") == SHUTTING_DOWN:
             raise LinkLost(SHUTTING_DOWN)
         if answer.response != "Success":
-            raise LoginRefused(f"AMI login refused: {answer.get('message') or answer.response}")
+            raise LoginRefused(f"AMI login refused: {answer.phrase('message') or answer.phrase('response')}")
         # Logged in is not ready: while it boots, Asterisk knows no trunk yet.
         either: set[asyncio.Future[Any]] = {self._booted, link.lost}
         await asyncio.wait(either, timeout=settings.boot_deadline, return_when=asyncio.FIRST_COMPLETED)
@@ -201,7 +201,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         await self._kept.begin(ask)
         states = await trunk_states(ask, self._trunks)
         self._state, self._reason = LinkState.UP, None
-        version = core.get("asteriskversion") or "unknown"
+        version = core.phrase("asteriskversion") or "unknown"
         self._log.info("pbx_link_up", version=version)
         self._tell(LinkUp(version, max_channels=max_calls(core)))
         for state in states:

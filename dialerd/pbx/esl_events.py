@@ -31,6 +31,7 @@ from dialerd.pbx.driver import (
     Ringing,
 )
 from dialerd.pbx.ended import EndedCalls
+from dialerd.pbx.phrase import phrase
 
 EVENTS = (
     *("BACKGROUND_JOB", "CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA"),
@@ -49,7 +50,6 @@ MACHINE_VARIABLE = "dialerd_machine"
 _UNNAMED = 0
 """A refusal that names no cause: ``-USAGE``, or an error of the command itself."""
 _Q850 = range(1, 128)
-_MAX_TEXT = 200
 
 Headers = Mapping[str, str]
 
@@ -254,7 +254,7 @@ class EslCalls:
         call = self._calls.get(headers.get("Job-UUID", ""))
         if call is None or headers.get("Job-Command", "") != "originate" or body.startswith("+OK"):
             return []
-        call.failure = body.strip().removeprefix("-ERR").strip()
+        call.failure = phrase(body.strip().removeprefix("-ERR"))
         if not call.made:
             self._doubts[call.id] = None
         return []
@@ -278,7 +278,7 @@ class EslCalls:
             call.id,
             verdict,
             cause,
-            text[:_MAX_TEXT] or None,
+            phrase(text) or None,
             ending.sip_status,
             by,
             channel=call.made,

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dialerd.pbx.driver import TrunkState
+from dialerd.pbx.phrase import phrase
 
 _STATE, ADDED, _DELETED = "sofia::gateway_state", "sofia::gateway_add", "sofia::gateway_delete"
 GATEWAY_EVENTS = (_STATE, ADDED, _DELETED)
@@ -77,7 +78,8 @@ def read_gateway(name: str, answer: str) -> GatewayState:
     """Read the answer to ``sofia status gateway NAME``. Its Status decides: where it is DOWN, calls are refused."""
     fields = {found["name"]: found["value"] for found in _FIELD.finditer(answer)}
     if "Status" not in fields:
-        return GatewayState(name, False, f"gateway {name}: {answer.strip().partition(chr(10))[0] or 'no answer'}")
+        first = phrase(answer.strip().partition("\n")[0])
+        return GatewayState(name, False, f"gateway {name}: {first or 'no answer'}")
     return GatewayState(name, fields["Status"] == "UP", _words(name, fields["Status"], fields.get("State", "")))
 
 
@@ -88,9 +90,9 @@ def read_gateway_event(headers: Mapping[str, str]) -> GatewayState | None:
         return GatewayState(name, False, f"gateway {name} was taken away")
     if subclass != _STATE or not name or not status:
         return None
-    said = " ".join(filter(None, (headers.get("Status"), headers.get("Phrase"))))
+    said = phrase(" ".join(filter(None, (headers.get("Status"), headers.get("Phrase")))))
     return GatewayState(name, status == "UP", _words(name, status, headers.get("State", "")), said)
 
 
 def _words(name: str, status: str, state: str) -> str:
-    return f"gateway {name} is {status}" + (f" ({state})" if state else "")
+    return phrase(f"gateway {name} is {status}" + (f" ({state})" if state else ""))

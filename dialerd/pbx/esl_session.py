@@ -102,7 +102,7 @@ class EslSession(InboundESL):  # type: ignore[misc]
         def take(frame: EslFrame) -> None:
             # Looked at as it is read: right behind a refusal comes the end of the connection.
             if frame.reply.strip() != _ACCEPTED:
-                self.end(f"ESL login refused: {frame.reply.strip() or 'no reason given'}", refused=True)
+                self.end(f"ESL login refused: {_reason(frame)}", refused=True)
             answered.set()
 
         self.submit(self._login, take)
@@ -164,9 +164,9 @@ class EslSession(InboundESL):  # type: ignore[misc]
             case "auth/request":
                 self._auth_request_event.set()
             case "text/rude-rejection":
-                self.end(f"{TURNED_AWAY}: {_first_line(event)}", refused=True)
+                self.end(f"{TURNED_AWAY}: {_reason(event)}", refused=True)
             case "text/disconnect-notice":
-                self.end(f"FreeSWITCH disconnects: {_first_line(event)}")
+                self.end(f"FreeSWITCH disconnects: {_reason(event)}")
             case _:
                 self._stream.garbage += 1
 
@@ -190,5 +190,5 @@ class EslSession(InboundESL):  # type: ignore[misc]
                 greenlet.kill(block=False)
 
 
-def _first_line(frame: EslFrame) -> str:
-    return frame.body.decode(errors="replace").strip().partition("\n")[0] or "no reason given"
+def _reason(frame: EslFrame) -> str:
+    return frame.phrase or "no reason given"

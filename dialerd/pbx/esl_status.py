@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from dialerd.pbx.driver import ChannelState, LiveChannel
+from dialerd.pbx.phrase import phrase
 
 _READY = re.compile(r"\(Version (?P<version>[^\s)]+)[^)]*\) is (?P<not>not )?ready")
 _RATE = re.compile(r"session\(s\) per Sec out of max (\d+)")
@@ -40,7 +41,7 @@ def read_status(answer: str) -> Status | None:
         return None
     sessions, rate = _SESSIONS.search(answer), _RATE.search(answer)
     return Status(
-        ready["version"],
+        phrase(ready["version"]),
         ready["not"] is None,
         int(sessions[1]) if sessions else None,
         max(0.0, float(rate[1]) - 1) if rate else None,

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from dialerd.pbx.phrase import phrase
+
 MAX_HEADER_BYTES = 64 * 1024
 """Of a frame's own headers; FreeSWITCH writes a few lines."""
 MAX_BODY_BYTES = 32 * 1024 * 1024
@@ -46,6 +48,11 @@ class EslFrame:
     def reply(self) -> str:
         """The answer to a command: its Reply-Text, or for ``api`` the body."""
         return self.headers.get("Reply-Text") or self.body.decode(errors="replace")
+
+    @property
+    def phrase(self) -> str:
+        """The first line of the answer as words for people, and not long."""
+        return phrase(self.reply.strip().partition("\n")[0])
 
 
 class EslEvent(NamedTuple):

@@ -137,7 +137,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             return self._unanswered(order.call_id, f"no receipt within {self._settings.action_deadline:g} s")
         if not answer.reply.startswith("+OK"):
             self.forget(order.call_id)
-            return Refused(answer.reply.strip(), Verdict(Outcome.FAILED, Fault.PBX))
+            return Refused(answer.phrase, Verdict(Outcome.FAILED, Fault.PBX))
         if answer.reply != f"+OK Job-UUID: {job_id(order.call_id)}":
             link.drop("the PBX's answers are out of step")
             return self._unanswered(order.call_id, "the receipt is another order's")
@@ -157,7 +157,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
             try:
                 listed.update(read_channels(frame.reply, self._clock.wall().timestamp()))
             except ValueError:
-                problem.append(frame.reply.strip().partition("\n")[0][:200])
+                problem.append(frame.phrase)
             new.update(call_id for call_id in listed if call_id not in self._calls)
             # Now, not when the caller goes on: its end may come right behind it.
             for channel in listed.values():
@@ -232,7 +232,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         answer = await self._ask(wire.esl_api("uuid_kill", call_id))
         asked = answer.reply.startswith("+OK")
         if not asked and _NO_CHANNEL not in answer.reply:
-            raise LinkLost(f"FreeSWITCH refused the hangup: {answer.reply.strip()}")
+            raise LinkLost(f"FreeSWITCH refused the hangup: {answer.phrase}")
         return asked
 
     async def _connect(self) -> EslLink:
@@ -243,10 +243,10 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         events = [event for event in EVENTS if event != _BRIDGE or self._wants_bridges]
         answer = await self._must(link, wire.esl_subscribe([*events, _SHUTDOWN, "CUSTOM", *GATEWAY_EVENTS]))
         if not answer.reply.startswith("+OK"):
-            raise LoginRefused(f"FreeSWITCH refuses the events we need: {answer.reply.strip()}")
+            raise LoginRefused(f"FreeSWITCH refuses the events we need: {answer.phrase}")
         answer = await self._must(link, wire.esl_api("status"))
         if (status := read_status(answer.reply)) is None:
-            raise LoginRefused(f"FreeSWITCH refuses to tell its status: {answer.reply.strip()[:200]}")
+            raise LoginRefused(f"FreeSWITCH refuses to tell its status: {answer.phrase}")
         self._ceilings = await self._ask_ceilings(link, status)
         self._state, self._reason = LinkState.UP, None
         self._log.info("pbx_link_up", version=status.version)
@@ -344,8 +344,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
 
         answer = await self._ask(wire.esl_api("uuid_dump", call_id), each)
         if found != [True] and _NO_CHANNEL not in answer.reply:
-            first = answer.reply.strip().partition("\n")[0][:200]
-            raise LinkLost(f"FreeSWITCH refused to tell a channel's state: {first}")
+            raise LinkLost(f"FreeSWITCH refused to tell a channel's state: {answer.phrase}")
         return found == [True]
 
     async def _exists(self, call_id: str) -> bool:

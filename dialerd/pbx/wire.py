@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import NewType
 
 from dialerd.pbx.driver import Originate, Place
+from dialerd.pbx.phrase import NOT_TEXT
 
 Headers = list[tuple[str, str]]
 EslCommand = NewType("EslCommand", bytes)
@@ -41,7 +42,6 @@ PLACE_FIELDS = frozenset({"place", "context", "exten", "priority", "application"
 _MAX_DIAL = 255
 """Asterisk copies the Channel header into 256 bytes and cuts off the rest unasked: another number would be dialled."""
 _MAX_PLACE = 79
-_FORBIDDEN = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _CALL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -83,7 +83,7 @@ def text(field: str, value: str) -> str:
     if value.isascii() and value.isprintable():
         return value
     for char in value:
-        if (char < " " or char > "~") and unicodedata.category(char) in _FORBIDDEN:
+        if (char < " " or char > "~") and unicodedata.category(char) in NOT_TEXT:
             raise WireError(field, f"holds a forbidden character (U+{ord(char):04X})")
     return value
 

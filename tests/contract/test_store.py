@@ -20,6 +20,7 @@ from dialerd.core.outcome import Fault, Outcome
 from dialerd.intake import runs
 from dialerd.intake.rows import NewContact
 from dialerd.intake.runs import Contacts, Numbers
+from dialerd.pbx.phrase import phrase
 from dialerd.store import (
     calls,
     campaigns,
@@ -681,6 +682,27 @@ class TestOriginating:
             Outcome.BUSY: 1,
         }
         assert (stats.calls_placed, stats.calls_answered, stats.talk_seconds) == (4, 1, 2.5)
+
+    async def test_an_end_is_written_whatever_the_pbx_called_it(self, store: Store) -> None:
+        """A step that a store refuses for good is an end that nobody learns of; PostgreSQL takes no NUL in a text."""
+        await add_campaign(store)
+        await add_contacts(store, a_row(1))
+        [made] = await originate(store, await due(store))
+        now = store.clock.wall()
+        called = phrase("".join(map(chr, range(0xA0))) + "\u2028\ud800\uffff\U0010ffff")
+        end = a_step(
+            made,
+            EventKind.COMPLETED,
+            ContactStatus.COMPLETED,
+            now,
+            status=CallStatus.ENDED,
+            ended_at=now,
+            hangup_text=called,
+        )
+        await store.record([], [end])
+        async with store.read() as conn:
+            kept = (await calls.last_of(conn, [made.contact.id]))[made.contact.id]
+        assert kept.hangup_text == called
 
     async def test_the_last_of_several_steps_in_one_batch_stays(self, store: Store) -> None:
         await add_campaign(store)

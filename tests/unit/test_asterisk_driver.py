@@ -108,6 +108,18 @@ async def test_a_call_is_placed_once(bench: Bench) -> None:
     assert len(bench.peer.orders()) == 1
 
 
+async def test_the_reason_of_a_refusal_is_a_line_of_text_and_not_long(bench: Bench) -> None:
+    await bench.up()
+    for message, reason in (
+        ("Extension does not\0exist.\x1b[0m", "Extension does not exist. [0m"),
+        ("x" * 200_000, "x" * 200),
+    ):
+        bench.peer.answers["Originate"] = lambda action, message=message: error(action, message)  # type: ignore[misc]
+        refused = await bench.driver.originate(an_order())
+        assert isinstance(refused, Refused)
+        assert refused.reason == reason
+
+
 async def test_no_receipt_is_doubt_and_a_late_refusal_still_counts(bench: Bench) -> None:
     bench.settings(action_deadline=0.3)
     await bench.up()

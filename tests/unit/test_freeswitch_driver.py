@@ -154,6 +154,18 @@ async def test_a_refused_command_is_no_call(bench: Bench) -> None:
     assert await bench.driver.originate(an_order()) == Accepted(), "its id is free"
 
 
+async def test_the_reason_of_a_refusal_is_a_line_of_text_and_not_long(bench: Bench) -> None:
+    await bench.up()
+    for body, reason in (
+        ("-ERR no\0such\x1bcommand\nusage: …", "-ERR no such command"),
+        ("-ERR " + "x" * 5_000_000, "-ERR " + "x" * 195),
+    ):
+        bench.peer.answers["bgapi originate"] = lambda _, body=body: response(body)  # type: ignore[misc]
+        refused = await bench.driver.originate(an_order())
+        assert isinstance(refused, Refused)
+        assert refused.reason == reason
+
+
 async def test_without_a_receipt_a_call_that_was_seen_is_accepted(bench: Bench) -> None:
     bench.settings(action_deadline=0.2)
     await bench.up()
