@@ -22,6 +22,7 @@ import structlog
 
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
+from dialerd.pbx.ami_events import is_call_id
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Ended, Kept, LinkLost
 
@@ -72,6 +73,8 @@ class KeptCalls:
     def __init__(self) -> None:
         self.on = False
         """Whether this Asterisk's dialplan keeps them: then orders ask for it."""
+        self.left = 0
+        """Entries whose deletion was not answered, or not asked for: they are deleted when they have grown old."""
         self._ask: Ask | None = None
         self._discarded: deque[str] = deque(maxlen=MOST_DISCARDED)
         self._wanted = asyncio.Event()
@@ -86,6 +89,7 @@ class KeptCalls:
     def end(self) -> None:
         """The link is gone; what was to be deleted is, when it has grown old."""
         self._ask = None
+        self.left += len(self._discarded)
         self._discarded.clear()
         self._wanted.set()
 
@@ -105,24 +109,33 @@ class KeptCalls:
     def discard(self, call_ids: Collection[str]) -> None:
         """These calls' ends are in our own store: delete what is kept of them, soon."""
         if self.on and self._ask is not None:
-            self._discarded.extend(call_ids)
-            self._wanted.set()
+            self._discard(call_ids)
 
     async def sweep(self, now: datetime) -> None:
         """Delete what nobody has asked for in a day, then what is discarded. Runs for as long as the link lasts."""
         ask, wanted = self._ask, self._wanted
         if ask is None or not self.on:
             return
+        await self._age_out(ask, now)
+        while self._ask is ask:
+            await wanted.wait()
+            wanted.clear()
+            while self._discarded and self._ask is ask:
+                count = min(len(self._discarded), AT_ONCE)
+                await asyncio.gather(*(self._delete(ask, self._discarded.popleft()) for _ in range(count)))
+
+    def _discard(self, call_ids: Collection[str]) -> None:
+        self.left += max(0, len(self._discarded) + len(call_ids) - MOST_DISCARDED)
+        self._discarded.extend(call_ids)
+        self._wanted.set()
+
+    async def _delete(self, ask: Ask, call_id: str) -> None:
+        """Delete one entry. One that is not answered is left: a deadline that is missed is no lost link."""
         try:
-            await self._age_out(ask, now)
-            while self._ask is ask:
-                await wanted.wait()
-                wanted.clear()
-                while self._discarded and self._ask is ask:
-                    count = min(len(self._discarded), AT_ONCE)
-                    await asyncio.gather(*(_delete(ask, self._discarded.popleft()) for _ in range(count)))
+            await ask(wire.ami_discard(call_id), "Setvar")
         except LinkLost as error:
-            log.info("results_left", reason=str(error))
+            self.left += 1
+            log.info("result_left", call_id=call_id, reason=str(error))
 
     async def _age_out(self, ask: Ask, now: datetime) -> None:
         old: list[str] = []
@@ -130,25 +143,24 @@ class KeptCalls:
         def each(row: AmiMessage) -> None:
             call_id = row.get("key").rpartition("/")[2]
             kept = read_kept(call_id, row.get("val"))
-            if kept is not None and now - kept.ended_at > KEEP:
+            if kept is not None and is_call_id(call_id) and now - kept.ended_at > KEEP:
                 old.append(call_id)
 
         # Asterisk 16 before 16.22 does not know the action; there a deletion that was lost leaves its entry for good.
-        await ask([("Action", "DBGetTree"), ("Family", wire.RESULT_FAMILY)], "DBGetTree", each)
+        try:
+            await ask([("Action", "DBGetTree"), ("Family", wire.RESULT_FAMILY)], "DBGetTree", each)
+        except LinkLost as error:
+            log.info("old_results_left", reason=str(error))
+            return
         if old:
             log.info("results_aged_out", count=len(old))
-        self._discarded.extend(old)
-        self._wanted.set()
+        self._discard(old)
 
 
 async def _entry(ask: Ask, call_id: str) -> Kept | None:
     rows: list[str] = []
     answer = await ask(wire.ami_kept(call_id), "DBGet", lambda row: rows.append(row.get("val")))
     return read_kept(call_id, rows[0]) if answer.response == "Success" and rows else None
-
-
-async def _delete(ask: Ask, call_id: str) -> None:
-    await ask(wire.ami_discard(call_id), "Setvar")
 
 
 def _ignore(_row: AmiMessage) -> None:

@@ -76,6 +76,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if self._link is not None:
             counts.update(_link_counts(self._link))
         counts["events_late"] = self._calls.late
+        counts["results_left"] = self._kept.left
         return dict(counts)
 
     async def stop(self) -> None:

@@ -64,7 +64,7 @@ def test_whatever_an_entry_counts_it_is_read_or_none_of_ours(end: str, talk: str
 class Keeper(Bench):
     """A manager whose dialplan keeps results."""
 
-    def begin(self) -> None:
+    def begin(self, **changes: float) -> None:
         self.entries: dict[str, str] = {}
         self.peer.answers["ShowDialPlan"] = lambda action: (
             success(action, "EventList: start")
@@ -73,7 +73,8 @@ class Keeper(Bench):
         self.peer.answers["DBGet"] = self.get
         self.peer.answers["DBGetTree"] = self.tree
         self.peer.answers["Setvar"] = self.delete
-        self.driver = AsteriskDriver("main", replace(QUICK, port=self.peer.port), SystemClock(seed=1))
+        settings = replace(QUICK, port=self.peer.port, **changes)  # type: ignore[arg-type]
+        self.driver = AsteriskDriver("main", settings, SystemClock(seed=1))
 
     def get(self, action: Action) -> bytes:
         entry = self.entries.get(action["Key"])
@@ -148,6 +149,43 @@ async def test_what_nobody_asked_for_in_a_day_is_deleted_at_the_next_link(keeper
     await keeper.up()
     await keeper.gone(CALL)
     assert keeper.entries.keys() == {OTHER, *nonsense}
+
+
+async def test_a_deletion_without_an_answer_does_not_end_all_deleting(keeper: Keeper) -> None:
+    """A deadline that is missed is no lost link."""
+    keeper.begin(action_deadline=0.2)
+    keeper.peer.answers["DBGetTree"] = lambda action: error(action, "Database entry not found")
+    await keeper.up()
+    keeper.entries = {CALL: ENTRY, OTHER: ENTRY}
+    keeper.peer.answers["Setvar"] = lambda _: None
+    keeper.driver.discard([CALL])
+    await keeper.peer.until(lambda: keeper.peer.actions[-1]["Action"] == "Setvar")
+    keeper.peer.answers["Setvar"] = keeper.delete
+    keeper.driver.discard([OTHER])
+    await keeper.gone(OTHER)
+    assert keeper.entries.keys() == {CALL}
+    assert keeper.peer.connections == 1
+    assert keeper.driver.counters["results_left"] == 1
+
+
+@pytest.mark.parametrize("key", ["not an id", "x" * 300, "a/b", ""])
+async def test_old_entries_that_nobody_can_ask_to_delete_are_left(keeper: Keeper, key: str) -> None:
+    keeper.entries = {key: ENTRY, CALL: ENTRY}
+    await keeper.up()
+    await keeper.gone(CALL)
+    keeper.entries[OTHER] = ENTRY
+    keeper.driver.discard([OTHER])
+    await keeper.gone(OTHER)
+    assert keeper.entries.keys() == {key}
+
+
+async def test_without_a_listing_of_old_entries_others_are_deleted_all_the_same(keeper: Keeper) -> None:
+    keeper.begin(action_deadline=0.2)
+    keeper.peer.answers["DBGetTree"] = lambda _: None
+    await keeper.up()
+    keeper.entries = {CALL: ENTRY}
+    keeper.driver.discard([CALL])
+    await keeper.gone(CALL)
 
 
 async def test_a_lost_link_says_so_and_the_next_one_is_asked(keeper: Keeper) -> None:
