@@ -9,7 +9,6 @@ other makes no sense (the constants below).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -19,6 +18,7 @@ from dialerd.pbx import causes
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, Ringing
 from dialerd.pbx.ended import EndedCalls
+from dialerd.pbx.strangers import Strangers, is_call_id
 
 RESPONSE_WAIT = 3.0
 """Seconds after the Hangup of an unanswered call for its OriginateResponse; it usually takes milliseconds."""
@@ -35,7 +35,6 @@ MACHINE_EVENT = "DialerdMachine"
 _LIMIT_SLACK = 0.5
 """Seconds: the limit counts from the making of the channel, and Asterisk rounds."""
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _RINGING, _UP = "5", "6"
 _TIMED_OUT = "3"
 _REDIRECTED = 23
@@ -87,11 +86,6 @@ def action_id(call_id: str) -> str:
     return f"o:{call_id}"
 
 
-def is_call_id(uniqueid: str) -> bool:
-    """Whether a channel's Uniqueid is of the shape of our call ids; Asterisk's own are numbers with a point."""
-    return _UUID.fullmatch(uniqueid) is not None
-
-
 def listed_state(message: AmiMessage) -> ChannelState:
     """The state in a CoreShowChannel event."""
     return _LISTED_STATES.get(message.get("channelstate"), ChannelState.DIALLING)
@@ -115,6 +109,7 @@ class AmiCalls:
         self._ended = EndedCalls()
         self.late = 0
         """Events about calls that had already ended."""
+        self.strangers = Strangers()
         self._take: dict[str, Callable[[AmiMessage], tuple[_Call, list[CallEvent]] | None]] = {
             "Newchannel": self._newchannel,
             "Newstate": self._newstate,
@@ -147,6 +142,7 @@ class AmiCalls:
             if call_id in self._ended:
                 return
             self._follow_stranger(call_id)
+        self.strangers.discard(call_id)
         call = self._calls[call_id]
         call.made = True
         call.progress = call.progress or state is ChannelState.RINGING
@@ -173,6 +169,7 @@ class AmiCalls:
         """Stop following a call without an Ended."""
         call = self._calls.pop(call_id, None)
         self._due.pop(call_id, None)
+        self.strangers.discard(call_id)
         if call is not None:
             self._of_action.pop(call.action_id, None)
 
@@ -210,8 +207,10 @@ class AmiCalls:
         if call is None:
             if uniqueid in self._ended or not is_call_id(uniqueid):
                 return None
-            # An order of a process before us, that the PBX carries out only now.
+            # An order of a process before us, that the PBX carries out only now. Asterisk's own ids have a point.
             call = self._follow_stranger(uniqueid)
+            if (oldest := self.strangers.add(uniqueid)) is not None:
+                self.forget(oldest)
         call.local = message.get("channel").startswith("Local/")
         return call, self._tell_made(call)
 

@@ -22,9 +22,9 @@ import structlog
 
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
-from dialerd.pbx.ami_events import is_call_id
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Ended, Kept, LinkLost
+from dialerd.pbx.strangers import is_call_id
 
 log = structlog.get_logger(__name__)
 

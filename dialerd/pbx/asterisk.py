@@ -14,7 +14,7 @@ import structlog
 from dialerd.clock import Clock, Timer
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
-from dialerd.pbx.ami_events import AmiCalls, action_id, is_call_id, listed_seconds, listed_state
+from dialerd.pbx.ami_events import AmiCalls, action_id, listed_seconds, listed_state
 from dialerd.pbx.ami_kept import KeptCalls
 from dialerd.pbx.ami_link import AmiLink
 from dialerd.pbx.ami_login import SHUTTING_DOWN, ask_again, check_rights, max_calls, trunk_states
@@ -33,6 +33,7 @@ from dialerd.pbx.driver import (
     TrunkState,
 )
 from dialerd.pbx.linked import LinkedDriver, LinkSettings, LoginRefused
+from dialerd.pbx.strangers import is_call_id
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,7 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         if self._link is not None:
             counts.update(_link_counts(self._link))
         counts["events_late"] = self._calls.late
+        counts["strangers_dropped"] = self._calls.strangers.dropped
         counts["results_left"] = self._kept.left
         return dict(counts)
 

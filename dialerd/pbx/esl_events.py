@@ -32,6 +32,7 @@ from dialerd.pbx.driver import (
 )
 from dialerd.pbx.ended import EndedCalls
 from dialerd.pbx.phrase import phrase
+from dialerd.pbx.strangers import Strangers, is_call_id
 
 EVENTS = (
     *("BACKGROUND_JOB", "CHANNEL_CREATE", "CHANNEL_PROGRESS", "CHANNEL_PROGRESS_MEDIA"),
@@ -90,6 +91,7 @@ class EslCalls:
         self._ended = EndedCalls()
         self.late = 0
         """Events about calls that had already ended."""
+        self.strangers = Strangers()
         self._take: dict[str, Callable[[_Call, Headers], list[CallEvent]]] = {
             "CHANNEL_CREATE": self._made,
             "CHANNEL_PROGRESS": self._progress,
@@ -114,6 +116,7 @@ class EslCalls:
         if channel.call_id in self._ended:
             return
         self._doubts.pop(channel.call_id, None)
+        self.strangers.discard(channel.call_id)
         call = self._calls.setdefault(channel.call_id, _Call(channel.call_id, stranger=True, blind=True))
         call.made = True
         call.progress = call.progress or channel.state is ChannelState.RINGING
@@ -172,6 +175,7 @@ class EslCalls:
         """Stop following a call without an Ended."""
         self._calls.pop(call_id, None)
         self._doubts.pop(call_id, None)
+        self.strangers.discard(call_id)
 
     def link_lost(self) -> None:
         """From now until the link is back events are missed."""
@@ -298,10 +302,12 @@ class EslCalls:
             # A queue may bridge from its member's leg to ours.
             legs = (headers.get("Bridge-A-Unique-ID", ""), headers.get("Bridge-B-Unique-ID", ""))
             return next((self._calls[leg] for leg in legs if leg in self._calls), None)
-        if name != "CHANNEL_CREATE" or headers.get("Channel-Presence-Data") != unique_id:
+        if name != "CHANNEL_CREATE" or headers.get("Channel-Presence-Data") != unique_id or not is_call_id(unique_id):
             return None
         # An order of a process before us, that the PBX carries out only now: its channel bears our mark.
         call = self._calls[unique_id] = _Call(unique_id, stranger=True)
+        if (oldest := self.strangers.add(unique_id)) is not None:
+            self.forget(oldest)
         return call
 
 

@@ -87,6 +87,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         if self._thread is not None:
             counts["handler_errors"] += self._thread.errors
         counts["events_late"] = self._calls.late
+        counts["strangers_dropped"] = self._calls.strangers.dropped
         return dict(counts)
 
     async def start(self, sink: Sink) -> None:

@@ -9,6 +9,7 @@ from dialerd.pbx.ami_events import AmiCalls
 from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.driver import Answered, CallEvent, ChannelState, Dialling, Ended, HandedOver, Ringing
 from dialerd.pbx.ended import REMEMBERED
+from dialerd.pbx.strangers import MOST
 
 CALL = "0198c0de-0000-7000-8000-000000000001"
 STRANGER = "0198c0de-0000-7000-8000-00000000beef"
@@ -227,3 +228,28 @@ def test_a_listing_is_read() -> None:
     assert (ami_events.listed_state(line), ami_events.listed_seconds(line)) == (ChannelState.UP, 3723.0)
     odd = event("CoreShowChannel", Uniqueid=CALL, ChannelState=0, Duration="soon")
     assert (ami_events.listed_state(odd), ami_events.listed_seconds(odd)) == (ChannelState.DIALLING, 0.0)
+
+
+def test_strangers_whose_end_never_comes_are_let_go_of_the_oldest_first() -> None:
+    """No call of ours is in flight, so nobody asks for a listing that would drop them."""
+    calls = placed()
+    ids = [f"0198c0de-0000-7000-8000-{index:012x}" for index in range(2, MOST + 12)]
+    for uniqueid in ids:
+        tell(calls, newchannel(uniqueid))
+    assert len(calls) == MOST + 1
+    assert [uniqueid in calls for uniqueid in (CALL, ids[9], ids[10], ids[-1])] == [True, False, True, True]
+    assert calls.strangers.dropped == 10
+    assert tell(calls, up(ids[0]), hangup(16, ids[0])) == []
+    assert calls.late == 0
+
+
+def test_strangers_that_ended_or_were_listed_make_room_for_none() -> None:
+    """A process before us may have had as many; what a listing shows is dropped by listings alone."""
+    calls = AmiCalls()
+    ids = [f"0198c0de-0000-7000-8000-{index:012x}" for index in range(3 * MOST)]
+    for uniqueid in ids[:MOST]:
+        calls.adopt(uniqueid, ChannelState.UP)
+    for uniqueid in ids[MOST:]:
+        tell(calls, newchannel(uniqueid), up(uniqueid), hangup(16, uniqueid))
+    assert len(calls) == MOST
+    assert calls.strangers.dropped == 0

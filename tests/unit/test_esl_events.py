@@ -22,6 +22,7 @@ from dialerd.pbx.driver import (
 from dialerd.pbx.ended import REMEMBERED
 from dialerd.pbx.esl_events import EslCalls, job_id
 from dialerd.pbx.esl_stream import parse_event
+from dialerd.pbx.strangers import MOST
 from tests.fakes import esl_recordings as recordings
 
 CALL = "11111111-2222-3333-4444-555555555555"
@@ -450,3 +451,37 @@ def test_has_channel() -> None:
     hear(calls, "CHANNEL_CREATE")
     assert calls.has_channel(CALL)
     assert not calls.has_channel(OTHER)
+
+
+def made(calls: EslCalls, call_id: str) -> list[CallEvent]:
+    return hear(calls, "CHANNEL_CREATE", call_id, Channel__Presence__Data=call_id)
+
+
+def test_strangers_whose_end_never_comes_are_let_go_of_the_oldest_first() -> None:
+    """No call of ours is in flight, so nobody asks for a listing that would drop them."""
+    calls = begun()
+    ids = [f"0198c0de-0000-7000-8000-{index:012x}" for index in range(MOST + 10)]
+    for call_id in ids:
+        assert made(calls, call_id) == [Dialling(call_id)]
+    assert len(calls) == MOST + 1
+    assert [call_id in calls for call_id in (CALL, ids[9], ids[10], ids[-1])] == [True, False, True, True]
+    assert calls.strangers.dropped == 10
+
+
+def test_strangers_that_ended_or_were_listed_make_room_for_none() -> None:
+    calls = EslCalls()
+    ids = [f"0198c0de-0000-7000-8000-{index:012x}" for index in range(3 * MOST)]
+    for call_id in ids[:MOST]:
+        calls.adopt(LiveChannel(call_id, ChannelState.UP, 1.0))
+    for call_id in ids[MOST:]:
+        made(calls, call_id)
+        hear(calls, "CHANNEL_HANGUP_COMPLETE", call_id, Hangup__Cause="NORMAL_CLEARING")
+    assert len(calls) == MOST
+    assert calls.strangers.dropped == 0
+
+
+@pytest.mark.parametrize("unique_id", ["x", CALL.replace("-", ""), CALL + "0", "a\0b", "x" * 100_000])
+def test_a_channel_whose_id_is_not_of_our_shape_is_no_stranger(unique_id: str) -> None:
+    calls = EslCalls()
+    assert made(calls, unique_id) == []
+    assert len(calls) == 0
