@@ -16,7 +16,7 @@ from dialerd.clock import Clock
 from dialerd.config import PbxConfig, TrunkConfig
 from dialerd.core.model import Agent, AgentKind
 from dialerd.pbx import wire
-from dialerd.pbx.ami_link import AmiLink
+from dialerd.pbx.ami_link import TAG_BYTES, AmiLink
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
 from dialerd.pbx.ami_trunks import device_of
 from dialerd.pbx.driver import LinkLost
@@ -72,15 +72,18 @@ class AsteriskFacts:
 class _Talk:
     """One AMI session, and the events that it was told."""
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, tag: str) -> None:
         self._deadline = deadline
+        self._tag = tag
         self._link: AmiLink | None = None
         self.booted = asyncio.Event()
         self.told = asyncio.Event()
 
     async def open(self, pbx: PbxConfig) -> AmiMessage:
         """Connect and log in; returns the login's answer. Raises LinkLost."""
-        self._link = await AmiLink.connect(pbx.host, pbx.link_port, self._hear, MAX_MESSAGE_BYTES, _CONNECT_SECONDS)
+        self._link = await AmiLink.connect(
+            pbx.host, pbx.link_port, self._hear, MAX_MESSAGE_BYTES, _CONNECT_SECONDS, self._tag
+        )
         return await self.ask(
             ("Action", "Login"), ("Username", pbx.username or ""), ("Secret", pbx.plain_secret), ("Events", "on")
         )
@@ -114,7 +117,7 @@ async def examine(
     pbx: PbxConfig, trunks: Mapping[str, TrunkConfig], agents: tuple[Agent, ...], clock: Clock
 ) -> AsteriskFacts:
     """Talk to one Asterisk. ``trunks`` and ``agents`` are those that use it. Raises nothing: what fails is a fact."""
-    talk = _Talk(pbx.action_deadline_seconds)
+    talk = _Talk(pbx.action_deadline_seconds, clock.token(TAG_BYTES))
     try:
         answer = await talk.open(pbx)
         if answer.response != "Success":

@@ -9,6 +9,7 @@ other makes no sense (the constants below).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,7 @@ MACHINE_EVENT = "DialerdMachine"
 _LIMIT_SLACK = 0.5
 """Seconds: the limit counts from the making of the channel, and Asterisk rounds."""
 
+_DURATION = re.compile(r"([0-9]{1,8}):([0-9]{1,2}):([0-9]{1,2})")
 _RINGING, _UP = "5", "6"
 _TIMED_OUT = "3"
 _REDIRECTED = 23
@@ -93,10 +95,8 @@ def listed_state(message: AmiMessage) -> ChannelState:
 
 def listed_seconds(message: AmiMessage) -> float:
     """The age in a CoreShowChannel event (``HH:MM:SS``); 0 where it cannot be read."""
-    parts = message.get("duration").split(":")
-    if len(parts) != 3 or not all(part.isdigit() for part in parts):
-        return 0.0
-    return float(int(parts[0]) * 3600 + int(parts[1]) * 60 + int(parts[2]))
+    found = _DURATION.fullmatch(message.get("duration"))
+    return 0.0 if found is None else float(int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]))
 
 
 class AmiCalls:

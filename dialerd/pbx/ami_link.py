@@ -26,6 +26,8 @@ from dialerd.pbx.linked import send_nothing_more
 
 log = structlog.get_logger(__name__)
 
+TAG_BYTES = 9
+"""Of chance, in the tag of a link."""
 _AT_ONCE = 50
 """Actions in one write. A turn of the loop may have hundreds, and what was first would wait until the last is made."""
 _IN_A_TURN = 100
@@ -49,21 +51,34 @@ class AmiAction(Action):  # type: ignore[misc]
         return f"<AmiAction {self['action']}>"  # panoramisk logs its actions; a login's holds the secret
 
     def answered_by(self, message: AmiMessage) -> bool:
-        """Whether a message with this action's id is part of its answer: the response first, then the list."""
-        return bool(message.response) if self._answer is None else self._each is not None
+        """Whether a message with this action's id is part of its answer: the response first, then the list.
+
+        A UserEvent never is, whatever id it bears: its headers are what a dialplan makes of its values.
+        """
+        if self._answer is None:
+            return bool(message.response)
+        return self._each is not None and message.event != "UserEvent"
 
     def add_message(self, message: AmiMessage) -> None:
-        """Take a part of the answer; the last one completes :attr:`future`."""
+        """Take a part of the answer; the last one completes :attr:`future`.
+
+        A row that cannot be taken fails it, and raises: a list without that row would be a shorter one.
+        """
+        if self.future.done():
+            return
         if self._answer is None:
             self._answer = message
             if self._each is not None and message.response != "Error":
                 return
         elif message.get("eventlist").lower() not in ("complete", "cancelled"):
             assert self._each is not None
-            self._each(message)
+            try:
+                self._each(message)
+            except Exception as error:
+                self.future.set_exception(LinkLost(f"fault in the driver: {type(error).__name__}"))
+                raise
             return
-        if not self.future.done():
-            self.future.set_result(self._answer)
+        self.future.set_result(self._answer)
 
 
 class _Everything:
@@ -78,7 +93,7 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
     forgetable_actions = _Everything()
     encoding = "utf-8"
 
-    def __init__(self, on_message: Callable[[AmiMessage], None], max_message: int) -> None:
+    def __init__(self, on_message: Callable[[AmiMessage], None], max_message: int, tag: str) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Done with the reason when the connection is gone."""
         self.errors = 0
@@ -90,18 +105,28 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
         self._unsent: list[bytes] = []
         self._unheard: deque[AmiMessage] = deque()
         self._resting = False
+        self._tag = tag
         self._next_id = 0
         self._reason: str | None = None
 
     @classmethod
     async def connect(
-        cls, host: str, port: int, on_message: Callable[[AmiMessage], None], max_message: int, deadline: float
+        cls,
+        host: str,
+        port: int,
+        on_message: Callable[[AmiMessage], None],
+        max_message: int,
+        deadline: float,
+        tag: str,
     ) -> AmiLink:
-        """Open a connection. Raises LinkLost with the reason, at the latest after ``deadline`` seconds."""
+        """Open a connection. Raises LinkLost with the reason, at the latest after ``deadline`` seconds.
+
+        ``tag`` begins the ids of its actions: who could guess one could pass for a part of an answer.
+        """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(deadline):
-                _, link = await loop.create_connection(lambda: cls(on_message, max_message), host, port)
+                _, link = await loop.create_connection(lambda: cls(on_message, max_message, tag), host, port)
         except TimeoutError as error:
             raise LinkLost(f"no connection to {host}:{port} within {deadline:g} s") from error
         except OSError as error:
@@ -122,11 +147,11 @@ class AmiLink(AMIProtocol):  # type: ignore[misc]
 
         ``each`` is told every message of that list as it is read, in order with the events around it. An ActionID is
         added where there is none. Raises LinkLost where the connection goes first (nothing was sent if it had gone
-        before), TimeoutError at the deadline (seconds), WireError where the action may not be sent.
+        before) or ``each`` fails, TimeoutError at the deadline (seconds), WireError where the action may not be sent.
         """
         if not any(name == "ActionID" for name, _ in headers):
             self._next_id += 1
-            headers = [headers[0], ("ActionID", f"a:{self._next_id}"), *headers[1:]]
+            headers = [headers[0], ("ActionID", f"{self._tag}:{self._next_id}"), *headers[1:]]
         action = AmiAction(headers, each)
         if self.closed:
             raise LinkLost(self._reason or "the connection is closed")

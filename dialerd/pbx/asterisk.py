@@ -16,7 +16,7 @@ from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import wire
 from dialerd.pbx.ami_events import AmiCalls, action_id, listed_seconds, listed_state
 from dialerd.pbx.ami_kept import KeptCalls
-from dialerd.pbx.ami_link import AmiLink
+from dialerd.pbx.ami_link import TAG_BYTES, AmiLink
 from dialerd.pbx.ami_login import SHUTTING_DOWN, ask_again, check_rights, max_calls, trunk_states
 from dialerd.pbx.ami_stream import MAX_MESSAGE_BYTES, AmiMessage
 from dialerd.pbx.ami_trunks import AmiTrunks
@@ -180,7 +180,12 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self._booted = asyncio.get_running_loop().create_future()
         self._trunks.forget()
         link = await AmiLink.connect(
-            settings.host, settings.port, self._hear, settings.max_message_bytes, settings.connect_deadline
+            settings.host,
+            settings.port,
+            self._hear,
+            settings.max_message_bytes,
+            settings.connect_deadline,
+            self._clock.token(TAG_BYTES),
         )
         self._link = link
         login: wire.Headers = [("Action", "Login"), ("Username", settings.username), ("Secret", settings.secret)]

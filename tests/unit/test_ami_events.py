@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dialerd.core.model import HungUpBy
 from dialerd.core.outcome import Fault, Outcome, Verdict
 from dialerd.pbx import ami_events, causes
@@ -228,6 +230,11 @@ def test_a_listing_is_read() -> None:
     assert (ami_events.listed_state(line), ami_events.listed_seconds(line)) == (ChannelState.UP, 3723.0)
     odd = event("CoreShowChannel", Uniqueid=CALL, ChannelState=0, Duration="soon")
     assert (ami_events.listed_state(odd), ami_events.listed_seconds(odd)) == (ChannelState.DIALLING, 0.0)
+
+
+@pytest.mark.parametrize("duration", ["", "1:2", "1:2:3:4", "\u00b2:0:0", "\u0661:0:0", "-1:0:0", f"{'9' * 5000}:0:0"])
+def test_an_age_that_cannot_be_read_is_none(duration: str) -> None:
+    assert ami_events.listed_seconds(event("CoreShowChannel", Duration=duration)) == 0.0
 
 
 def test_strangers_whose_end_never_comes_are_let_go_of_the_oldest_first() -> None:

@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from dialerd.clock import SystemClock
 from dialerd.core.outcome import Fault, Outcome, Verdict
+from dialerd.pbx.ami_link import AmiLink
+from dialerd.pbx.ami_stream import AmiMessage
 from dialerd.pbx.asterisk import AsteriskDriver
 from dialerd.pbx.driver import (
     Dialling,
@@ -23,7 +25,7 @@ from dialerd.pbx.driver import (
     PbxEvent,
     Refused,
 )
-from tests.fakes.ami_peer import BANNER, ami_peer, error, message, success
+from tests.fakes.ami_peer import BANNER, Action, ami_peer, error, message, success
 from tests.support.asterisk_bench import (
     CALL,
     OTHER,
@@ -310,6 +312,58 @@ async def test_rubbish_is_counted_and_survived(bench: Bench) -> None:
     await bench.told.heard(Dialling, CALL)
     assert bench.driver.counters["garbage"] == 2
     assert bench.driver.counters["answers_late"] == 1
+
+
+async def test_a_dialplans_words_are_no_part_of_an_answer(bench: Bench) -> None:
+    """``UserEvent(Shown,Name: ${CONTACT_NAME})``: a contact's name with commas in it brings headers of its own."""
+    bench.peer.channels = [CALL]
+    rest: list[bytes] = []
+
+    def begin(action: Action) -> bytes:
+        whole = bench.peer._listing(action)
+        begun = whole.index(b"Event: ")
+        rest.append(whole[begun:])
+        tag = f"ActionID: {action['ActionID']}"
+        forged = message("Event: UserEvent", "UserEvent: Shown", "Name: a", tag, "EventList: Complete")
+        return whole[:begun] + forged
+
+    bench.peer.answers["CoreShowChannels"] = begin
+    await bench.up()
+    listing = asyncio.ensure_future(bench.driver.live())
+    await bench.peer.until(lambda: bool(rest))
+    await bench.driver.hangup(CALL)  # answered behind the forged event
+    bench.peer.send(rest[0])
+    assert [channel.call_id for channel in await listing] == [CALL]
+
+
+async def test_the_ids_of_a_links_actions_cannot_be_guessed(bench: Bench) -> None:
+    await bench.up()
+    mark = bench.told.mark
+    bench.peer.cut()
+    await bench.told.link(LinkUp, after=mark)
+    tags = [action["ActionID"].rpartition(":")[0] for action in bench.peer.actions]
+    assert len(set(tags)) == 2, "one for each link"
+    assert min(map(len, tags)) >= 12
+
+
+async def test_a_row_that_cannot_be_taken_fails_the_question_and_nothing_else(bench: Bench) -> None:
+    """A list without it would be a shorter one: whoever is missing would be taken for gone."""
+    bench.peer.channels = [CALL, OTHER]
+    link = await AmiLink.connect("127.0.0.1", bench.peer.port, lambda _: None, 1 << 18, 2.0, "tag")
+    rows: list[str] = []
+
+    def each(row: AmiMessage) -> None:
+        rows.append(row.get("uniqueid"))
+        raise ValueError("cannot be read")
+
+    try:
+        with pytest.raises(LinkLost, match="ValueError"):
+            await link.ask([("Action", "CoreShowChannels")], 2.0, each)
+        assert rows == [CALL], "what comes behind it is not looked at"
+        assert link.errors == 1
+        assert (await link.ask([("Action", "Ping")], 2.0)).response == "Success"
+    finally:
+        link.drop("done")
 
 
 async def test_a_message_without_end_costs_the_connection(bench: Bench) -> None:
