@@ -18,6 +18,7 @@ from dialerd.config import Config
 from dialerd.config.reload import Changes, changes
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
+from dialerd.core.variables import CAMPAIGN_PREFIX
 from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.days import KEPT
@@ -378,7 +379,8 @@ class Daemon:
 
     async def _pause_for(self, call: Call, reason: str) -> None:
         """The PBX does not know where a campaign's answered calls should go: it would refuse each of its calls."""
-        why = f"PBX {call.pbx} refuses the place of its agent: {reason}"
+        what = "a variable of the campaign" if reason.startswith(CAMPAIGN_PREFIX) else "the place of its agent"
+        why = f"PBX {call.pbx} refuses {what}: {reason}"
         while True:
             try:
                 await self.control.pause(call.tenant, call.campaign_id, why)

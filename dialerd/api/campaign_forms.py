@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -105,14 +105,18 @@ class CampaignPatch(Change):
                 raise refuse(AGENT_UNKNOWN)
             given["agent_id"] = agent_id
         if self.settings is not None:
-            given["settings"] = settings_over(campaign.settings.to_json(), self.settings)
+            given["settings"] = settings_over(campaign.settings.to_json(), self.settings, CampaignSettings.stored)
         return replace(campaign, **given)
 
 
-def settings_over(known: Mapping[str, Any], given: CampaignSettings) -> CampaignSettings:
+def settings_over(
+    known: Mapping[str, Any],
+    given: CampaignSettings,
+    make: Callable[[Mapping[str, Any]], CampaignSettings] = CampaignSettings.model_validate,
+) -> CampaignSettings:
     """Settings that were sent, over what is known. Raises Rejected where only together they do not fit."""
     try:
-        return CampaignSettings.model_validate({**known, **given.model_dump(mode="json", exclude_unset=True)})
+        return make({**known, **given.model_dump(mode="json", exclude_unset=True)})
     except ValidationError as error:
         raise unfit(field_errors(error, prefix="settings")) from None
 

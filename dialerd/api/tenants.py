@@ -112,7 +112,7 @@ class TenantOut(Out):
 
 def render(tenant: Tenant, *, in_file: bool) -> TenantOut:
     """A tenant as the API shows it."""
-    settings = CampaignSettings.model_validate(dict(tenant.settings))
+    settings = CampaignSettings.stored(tenant.settings)
     return TenantOut(**_values(tenant), settings=settings, configured_in_file=in_file)
 
 

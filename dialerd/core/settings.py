@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from typing import Annotated, Any, Literal, get_origin
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from dialerd.core.carried import MAX_CAMPAIGN_VARIABLES, UNFIT, too_long
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
 from dialerd.core.zone_names import known_zone
 
@@ -16,6 +18,10 @@ _HHMM = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _VARIABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+_STORED = object()
+"""The context in which settings are read that were accepted once."""
 
 
 class RetryRule(BaseModel):
@@ -46,6 +52,18 @@ DEFAULT_RETRY: dict[Outcome, RetryRule] = {
 """Busy an hour, no answer a day, ill trunks half an hour; 72 h after an abandoned call (Ofcom, persistent misuse)."""
 
 
+def _carried(value: str, info: ValidationInfo) -> str:
+    """Refuse what no call could be given, but for what was stored before that was asked."""
+    if info.context is _STORED:
+        return value
+    if UNFIT.search(value):
+        raise ValueError("must not hold line breaks or other control characters")
+    if (message := too_long(value)) is not None:
+        raise ValueError(message)
+    return value
+
+
+_Carried = Annotated[str, AfterValidator(_carried)]
 _PUT_OFF_BY = (
     *("calling_hours_start", "calling_hours_end", "timezone", "calling_days", "blackouts"),
     *("contact_timezone", "max_attempts_per_day"),
@@ -99,8 +117,12 @@ class CampaignSettings(BaseModel):
     """The campaign completes then, whatever is left; pending contacts are cancelled."""
     keep_open: bool = False
     """The campaign does not complete when its list runs dry, and may start empty."""
-    variables: Annotated[dict[str, str], Field(max_length=100)] = Field(default_factory=dict)
-    """Given to every channel as ``CAMPAIGN_`` + name; no client chooses a raw variable name."""
+    variables: Annotated[dict[str, _Carried], Field(json_schema_extra={"maxProperties": MAX_CAMPAIGN_VARIABLES})] = (
+        Field(default_factory=dict)
+    )
+    """Given to every channel as ``CAMPAIGN_`` + name; no client chooses a raw variable name. At most 25, each
+    value one line of at most 900 bytes (UTF-8; commas, double quotes, backslashes, round and square brackets take two
+    each)."""
 
     @field_validator("calling_hours_start", "calling_hours_end")
     @classmethod
@@ -131,10 +153,12 @@ class CampaignSettings(BaseModel):
 
     @field_validator("variables")
     @classmethod
-    def _variable_names(cls, value: dict[str, str]) -> dict[str, str]:
+    def _variables(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
         for name in value:
             if not _VARIABLE_NAME.fullmatch(name):
                 raise ValueError(f"{name!r}: a variable's name has letters, digits and _ only, 64 at most")
+        if len(value) > MAX_CAMPAIGN_VARIABLES and info.context is not _STORED:
+            raise ValueError(f"are {len(value)}; a call carries {MAX_CAMPAIGN_VARIABLES} of its campaign")
         return value
 
     @field_validator("start_at", "end_at")
@@ -152,6 +176,11 @@ class CampaignSettings(BaseModel):
         if self.start_at and self.end_at and self.end_at <= self.start_at:
             raise ValueError("end_at must come after start_at")
         return self
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> CampaignSettings:
+        """Settings that were accepted once, perhaps when their variables had no bounds. Raises ValidationError."""
+        return cls.model_validate(values, context=_STORED)
 
     def opens(self) -> time:
         """The local time of day at which calling begins."""

@@ -10,6 +10,7 @@ from functools import lru_cache
 from dialerd.core.model import Call, Contact
 
 PREFIX = "CONTACT_"
+CAMPAIGN_PREFIX = "CAMPAIGN_"
 MAX_NAME = 64
 """Characters of a variable's name behind the prefix; longer ones are cut."""
 
@@ -64,7 +65,7 @@ def channel_variables(
         "DIALERD_CONTACT_ID": show_id(call.contact_id),
         "DIALERD_ATTEMPT": str(call.attempt),
         **contact_variables(contact),
-        **{"CAMPAIGN_" + name.upper(): value for name, value in campaign_variables.items()},
+        **{CAMPAIGN_PREFIX + name.upper(): value for name, value in campaign_variables.items()},
     }
 
 

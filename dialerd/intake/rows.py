@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from dialerd.core.carried import MAX_ATTRIBUTES, UNFIT, too_long
 from dialerd.core.phone import BadNumber, Validation, normalise
 from dialerd.core.zone_names import known_zone
 
@@ -34,8 +35,6 @@ _SPELLINGS = {
 _OTHER_NAMES = {spelling: name for name, spellings in _SPELLINGS.items() for spelling in spellings.split()}
 _BETWEEN_WORDS = re.compile(r"[\s_.\-]+")
 
-# Control characters could end a header on the way to the PBX; lone surrogates cannot be stored as UTF-8.
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PRIORITY = re.compile(r"[0-9]{1,3}")
 _MAX_PRIORITY = 100
 
@@ -88,8 +87,6 @@ class IntakeOptions:
     validate: Validation = "possible"
     max_row_bytes: int = 64 * 1024
     """Bytes of one row as UTF-8; a longer one makes the upload invalid, for its end may be anywhere."""
-    max_field_chars: int = 1000
-    """Characters of one value; an AMI line holds 1,024 bytes."""
     max_columns: int = 200
     max_name_chars: int = 100
     """Characters of an attribute's name."""
@@ -186,9 +183,7 @@ def read_assigned(
     """The same, where the names are assigned already."""
     try:
         number = _number(columns.fields.get("phone_number"), values, options)
-        texts = {
-            name: _bounded(key, _text(key, _flat(key, values[key])), options) for name, key in columns.texts.items()
-        }
+        texts = {name: _bounded(key, _text(key, _flat(key, values[key]))) for name, key in columns.texts.items()}
         return NewContact(
             row=row,
             phone_number=number,
@@ -228,7 +223,7 @@ def refuse(row: int, column: str | None, value: object, code: str, message: str)
 def shown(value: object) -> str:
     """Cut a value for a report, and spell out what no report should hold: control characters, lone surrogates."""
     text = value if isinstance(value, str) else _json(value) or type(value).__name__
-    escaped = _UNFIT.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text[:SHOWN_CHARS])
+    escaped = UNFIT.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text[:SHOWN_CHARS])
     return escaped[:SHOWN_CHARS]
 
 
@@ -243,7 +238,7 @@ def _check_names(names: Sequence[str], options: IntakeOptions) -> None:
         if len(name) > options.max_name_chars:
             message = f"the name '{shown(name)}…' is longer than {options.max_name_chars} characters"
             raise BadNames(name, "bad_name", message)
-        if _UNFIT.search(name):
+        if UNFIT.search(name):
             raise BadNames(name, "control_character", f"the name '{shown(name)}' holds a control character")
 
 
@@ -276,12 +271,15 @@ def _attributes(columns: Columns, values: Mapping[str, object], options: IntakeO
             _check_names(tuple(inner), options)
         for raw, content in inner.items():
             name = raw.strip()
-            text = _bounded(name, _text(name, content), options)
+            text = _bounded(name, _text(name, content))
             if text is None:
                 continue
             if name in kept:
                 raise _Refused(name, text, "duplicate_column", "the attribute is given twice")
             kept[name] = text
+    if len(kept) > MAX_ATTRIBUTES:
+        message = f"has {len(kept)} attributes that are not empty; a call carries {MAX_ATTRIBUTES}"
+        raise _Refused(None, None, "too_many_attributes", message)
     return kept
 
 
@@ -297,14 +295,14 @@ def _text(column: str, value: object) -> str | None:
     if text is None:
         raise _Refused(column, value, "not_text", "cannot be written as text")
     # What is printable is fit; of the rest a few are no harm.
-    if not text.isprintable() and _UNFIT.search(text):
+    if not text.isprintable() and UNFIT.search(text):
         raise _Refused(column, text, "control_character", "holds a control character, such as a line break")
     return text.strip() or None
 
 
-def _bounded(column: str, text: str | None, options: IntakeOptions) -> str | None:
-    if text is not None and len(text) > options.max_field_chars:
-        raise _Refused(column, text, "too_long", f"is longer than {options.max_field_chars} characters")
+def _bounded(column: str, text: str | None) -> str | None:
+    if text is not None and (message := too_long(text)) is not None:
+        raise _Refused(column, text, "too_long", message)
     return text
 
 

@@ -100,8 +100,8 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         try:
             headers = wire.ami_originate(order, action_id(order.call_id), keep=self._kept.on)
         except wire.WireError as error:
-            refused_place = error.field in wire.PLACE_FIELDS
-            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
+            every = wire.of_every_call(error)
+            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=every)
         limit = self._clock.mono() + order.setup_seconds + order.max_call_seconds
         self._calls.placed(order.call_id, action_id(order.call_id), order.place.context is None, limit)
         try:

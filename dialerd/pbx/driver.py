@@ -69,7 +69,8 @@ class Refused:
     reason: str
     verdict: Verdict
     place_refused: bool = False
-    """The PBX does not know the place the answered call should go to (unknown context, extension, application)."""
+    """The PBX does not know the place the answered call should go to (unknown context, extension, application), or
+    cannot be told a variable of the campaign's: every call of it would be refused alike."""
     pbx_closed: bool = False
     """The PBX takes no call of anybody at present: it shuts down, or its link has just gone. This one was all right."""
 

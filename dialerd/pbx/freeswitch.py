@@ -109,8 +109,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         try:
             command = wire.esl_originate(order, job_id(order.call_id))
         except wire.WireError as error:
-            refused_place = error.field in wire.PLACE_FIELDS
-            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=refused_place)
+            every = wire.of_every_call(error)
+            return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=every)
         try:
             unknown = await self._prepare(order)
         except LinkLost as error:

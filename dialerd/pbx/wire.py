@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NewType
 
+from dialerd.core.variables import CAMPAIGN_PREFIX
 from dialerd.pbx.driver import Originate, Place
 from dialerd.pbx.phrase import NOT_TEXT
 
@@ -72,6 +73,11 @@ class WireError(ValueError):
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field} {rule}")
         self.field = field
+
+
+def of_every_call(error: WireError) -> bool:
+    """Whether every call of its campaign would be refused for the same: its agent's place, or a variable of its own."""
+    return error.field in PLACE_FIELDS or error.field.startswith(CAMPAIGN_PREFIX)
 
 
 def text(field: str, value: str) -> str:

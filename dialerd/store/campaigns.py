@@ -237,7 +237,7 @@ def _campaign(row: Mapping[Any, Any]) -> Campaign:
         description=row["description"],
         agent_id=row["agent_id"],
         status=CampaignStatus(row["status"]),
-        settings=CampaignSettings.model_validate(row["settings"]),
+        settings=CampaignSettings.stored(row["settings"]),
         created_at=row["created_at"],
         started_at=row["started_at"],
         completed_at=row["completed_at"],

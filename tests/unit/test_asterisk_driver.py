@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 import pytest_asyncio
@@ -95,6 +96,12 @@ async def test_what_may_not_go_onto_the_wire_is_not_sent(bench: Bench) -> None:
     bad_dial = await bench.driver.originate(an_order(dial="PJSIP/1&PJSIP/2"))
     assert isinstance(bad_dial, Refused)
     assert not bad_dial.place_refused
+    long = await bench.driver.originate(replace(an_order(), variables={"CONTACT_NOTE": "x" * 1100}))
+    of_all = await bench.driver.originate(replace(an_order(), variables={"CAMPAIGN_OFFER": "x" * 1100}))
+    assert isinstance(long, Refused)
+    assert isinstance(of_all, Refused)
+    assert (long.place_refused, of_all.place_refused) == (False, True)
+    assert of_all.reason == "CAMPAIGN_OFFER is longer than the 1022 bytes Asterisk reads of a line"
     assert bench.peer.orders() == []
 
 

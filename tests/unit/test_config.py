@@ -128,6 +128,15 @@ def test_it_is_frozen() -> None:
         ("[tenant.default]", "[tenant.default]\ndefault_region = 'USA'", "tenant.default.default_region", "region"),
         ("[tenant.default]", "[tenant.default]\nsettings.timezone='X'", "tenant.default.settings.timezone", "IANA"),
         ("[tenant.default]", "[tenant.default]\nsettings.a=1", "tenant.default.settings.a", "is not a key"),
+        *[
+            (
+                "[tenant.default]",
+                f"[tenant.default]\nsettings.variables.a={value}",
+                "tenant.default.settings.variables.a",
+                words,
+            )
+            for value, words in (('"a\\nb"', "must not hold line breaks"), (f'"{"x" * 901}"', "a call carries 900"))
+        ],
         (
             "[tenant.default]",
             "[tenant.default]\nsettings.retry.busy={delay_seconds=-1}",

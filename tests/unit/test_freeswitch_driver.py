@@ -84,6 +84,9 @@ async def test_an_order_that_cannot_be_written_is_refused_by_its_place(bench: Be
     assert isinstance(bad_place, Refused)
     assert isinstance(bad_name, Refused)
     assert (bad_place.place_refused, bad_name.place_refused) == (True, False)
+    bad_campaign = await bench.driver.originate(an_order(variables={"CAMPAIGN_OFFER": "a\nb"}))
+    assert isinstance(bad_campaign, Refused)
+    assert bad_campaign.place_refused, "each call of the campaign would be refused for the same"
     assert bad_name.verdict.fault is Fault.DAEMON
     assert bench.peer.orders() == []
 

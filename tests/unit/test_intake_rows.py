@@ -124,8 +124,13 @@ def test_names_that_do_not_fit(names: tuple[str, ...], code: str) -> None:
         ({"phone": NUMBER, "city": "a\x85b"}, "city", "control_character"),
         ({"phone": NUMBER, "city": "\ud800"}, "city", "control_character"),
         ({"phone": NUMBER, "first_name": {"a": 1}}, "first_name", "not_text"),
-        ({"phone": NUMBER, "company": "x" * 1001}, "company", "too_long"),
-        ({"phone": NUMBER, "note": ["x" * 1001]}, "note", "too_long"),
+        ({"phone": NUMBER, "company": "x" * 901}, "company", "too_long"),
+        ({"phone": NUMBER, "note": ["x" * 901]}, "note", "too_long"),
+        ({"phone": NUMBER, "note": "я" * 451}, "note", "too_long"),
+        ({"phone": NUMBER, "note": "a," * 301}, "note", "too_long"),
+        ({"phone": NUMBER, "note": "'" * 251}, "note", "too_long"),
+        ({"phone": NUMBER, **{f"c{index}": "1" for index in range(81)}}, None, "too_many_attributes"),
+        ({"phone": NUMBER, "attributes": {f"c{index}": "1" for index in range(81)}}, None, "too_many_attributes"),
         ({"phone": NUMBER, "Time Zone": "Mars/Phobos"}, "Time Zone", "unknown_timezone"),
         ({"phone": NUMBER, "timezone": "../../etc/passwd"}, "timezone", "unknown_timezone"),
         ({"phone": NUMBER, "priority": "101"}, "priority", "bad_priority"),
@@ -139,9 +144,19 @@ def test_names_that_do_not_fit(names: tuple[str, ...], code: str) -> None:
         ({"phone": NUMBER, "city": "a", "attributes": {"city": "b"}}, "city", "duplicate_column"),
     ],
 )
-def test_a_refused_row_names_its_column(values: dict[str, Any], column: str, code: str) -> None:
+def test_a_refused_row_names_its_column(values: dict[str, Any], column: str | None, code: str) -> None:
     error = refused(values)
     assert (error.column, error.code) == (column, code)
+
+
+def test_a_table_may_have_more_columns_than_a_contact_has_attributes() -> None:
+    wide = {f"c{index}": "1" if index % 2 else "" for index in range(160)}
+    assert len(accepted(phone=NUMBER, **wide).attributes) == 80
+
+
+def test_a_value_that_is_too_long_is_told_by_the_bytes_that_it_takes() -> None:
+    assert refused({"phone": NUMBER, "note": "a," * 301}).message.startswith("takes 903 bytes on the way to Asterisk")
+    assert refused({"phone": NUMBER, "note": "'" * 251}).message.startswith("takes 2008 bytes on the way to FreeSWITCH")
 
 
 def test_the_report_holds_nothing_dangerous_and_nothing_long() -> None:

@@ -86,8 +86,8 @@ async def test_ndjson_in_a_child(tmp_path: Path) -> None:
 
 
 async def test_wide_rows_make_small_batches(tmp_path: Path) -> None:
-    notes = ",".join(f"note {index}" for index in range(150))
-    row = f"+12025550100,Ann,x,{','.join(['y' * 400] * 150)}\n"
+    notes = ",".join(f"note {index}" for index in range(75))
+    row = f"+12025550100,Ann,x,{','.join(['y' * 800] * 75)}\n"
     batches = await collect(spool(tmp_path / "wide.csv", HEADER.strip() + "," + notes + "\n" + row * 100))
     assert sum(map(len, batches)) == 100
     assert max(map(len, batches)) < 20

@@ -50,7 +50,7 @@ def test_defaults_are_those_of_the_published_references() -> None:
         {"max_attempts_per_day": 1},
         {"start_at": "2030-01-31T09:00:00Z", "end_at": "2030-01-31T12:00:00+02:00"},
         {"keep_open": True},
-        {"variables": {"Offer_7": "any words, even\nlines"}},
+        {"variables": {"Offer_7": 'any words, even "these"'}},
     ],
     ids=lambda settings: next(iter(settings)),
 )
@@ -87,6 +87,11 @@ def test_good_settings_come_back_from_json_as_they_were(settings: dict[str, Any]
         *[("keep_open", value) for value in ("perhaps", None)],
         *[("variables", {name: "x"}) for name in ("", "7up", "a-b", "SHELL(id)", "_x", "a" * 65, "näme", "a\n")],
         ("variables", {"name": 7}),
+        *[
+            ("variables", {"name": value})
+            for value in ("two\nlines", "\x00", "\u2028", "x" * 901, "я" * 451, "'" * 251)
+        ],
+        ("variables", {f"v{index}": "x" for index in range(26)}),
         *[("retry", {outcome.value: {"delay_seconds": 60}}) for outcome in sorted(NEVER_RETRIED)],
         ("call_hours", "09:00"),
     ],
@@ -136,6 +141,12 @@ def test_all_errors_are_told_at_once() -> None:
 )
 def test_refusals_say_what_is_asked_for(settings: dict[str, Any], words: str) -> None:
     assert [message for _, message in refused(**settings)] == [f"Value error, {words}"]
+
+
+def test_what_was_stored_before_variables_had_bounds_can_still_be_read() -> None:
+    old = {"variables": {f"v{index}": "two\nlines" * 200 for index in range(100)}}
+    assert CampaignSettings.stored(old).to_json()["variables"] == old["variables"]
+    assert [place for place, _ in refused(**old)] == [("variables", name) for name in old["variables"]]
 
 
 @pytest.mark.parametrize("end", ["2030-01-31T09:00:00Z", "2030-01-31T10:00:00+02:00"])

@@ -82,6 +82,8 @@ UNFIT: tuple[tuple[dict[str, Any], list[str]], ...] = (
     ({"name": "a", "settings": {"variables": {"A": "x\r\nApplication: System"}}}, ["settings.variables.A"]),
     ({"name": "a", "settings": {"variables": {"A\n": "x"}}}, ["settings.variables.A?"]),
     ({"name": "a", "settings": {"variables": {"SHELL(id)": "x"}}}, ["settings.variables"]),
+    ({"name": "a", "settings": {"variables": {"A": "x" * 901}}}, ["settings.variables.A"]),
+    ({"name": "a", "settings": {"variables": {f"v{index}": "x" for index in range(26)}}}, ["settings.variables"]),
     ({"name": "a", "settings": {"trunks": ["nobody's"]}}, ["settings.trunks"]),
     ({"name": "a", "settings": {"start_at": "2030-01-01T00:00:00"}}, ["settings.start_at"]),
 )

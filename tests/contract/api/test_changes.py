@@ -7,10 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from dialerd.clock import read_id
-from dialerd.store import contact_due, events
+from dialerd.core.settings import CampaignSettings
+from dialerd.store import contact_due, events, schema
 from dialerd.store.records import EventKind
+from dialerd.store.tx import Tx
 from tests.contract.api.house import DEADLINE, House
 
 NUMBER, SECOND = "+12025550101", "+12025550102"
@@ -50,6 +53,25 @@ class TestPatch:
         cleared = await house.ask("PATCH", f"/campaigns/{campaign_id}", json={"description": None})
         assert cleared.json == {**changed.json, "description": None}
         assert (await house.ask("PATCH", f"/campaigns/{campaign_id}", json={})).json == cleared.json
+
+    async def test_variables_of_a_time_without_bounds_stay_until_others_are_given(self, house: House) -> None:
+        campaign_id = await house.campaign(NUMBER)
+        path, old = f"/campaigns/{campaign_id}", {"greeting": "x" * 1100, "lines": "a\nb"}
+
+        async def as_it_was_stored(tx: Tx) -> None:
+            values = {"settings": {**CampaignSettings().to_json(), "variables": old}}
+            await tx.conn.execute(sa.update(schema.campaign).values(values))
+
+        await house.daemon.store.write(as_it_was_stored)
+        changed = await house.ask("PATCH", path, json={"settings": {"concurrent_calls": 3}})
+        assert (changed.status, changed.json["settings"]["variables"]) == (200, old)
+        refused = await house.ask("PATCH", path, json={"settings": {"variables": old}})
+        assert refused.problem() == (400, "invalid_request")
+        assert refused.fields() == ["settings.variables.lines"]
+        refused = await house.ask("PATCH", path, json={"settings": {"variables": {"greeting": old["greeting"]}}})
+        assert refused.fields() == ["settings.variables.greeting"]
+        shorter = await house.ask("PATCH", path, json={"settings": {"variables": {"greeting": "x" * 900}}})
+        assert shorter.status == 200
 
     async def test_an_active_campaign_obeys_and_a_paused_one_stays_paused(self, house: House) -> None:
         campaign_id = await house.campaign(NUMBER)
