@@ -12,8 +12,17 @@ from dialerd.config.keys import KeyPath, did_you_mean, show
 from dialerd.config.models import Config
 from dialerd.config.problems import Problem
 from dialerd.core import phone
+from dialerd.pbx import wire
+from dialerd.pbx.esl_gateways import gateway_of
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_NUMBER = "+120255501000000"
+"""As many digits as E.164 allows, whose national part is as long as one can be."""
+_DIALS: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "asterisk": (wire.ami_dial, "+ @ . _ : ; = / * # -"),
+    "freeswitch": (wire.esl_dial, "+ @ . _ : ; = / * # % ~ -"),
+}
+"""How each driver writes a dial string, and what may stand in one beside letters and digits."""
 _Table = Mapping[str, Any]
 ReadFile = Callable[[Path], str]
 """Reads a whole file as text; raises OSError or UnicodeDecodeError."""
@@ -23,11 +32,12 @@ def cross_check(data: _Table) -> Iterator[Problem]:
     """Find references to nothing, and keys that need or exclude each other."""
     for name, pbx in _tables(data, "pbx"):
         yield from _check_login(name, pbx)
-    pbxs = _names(data, "pbx")
+    pbxs = dict(_tables(data, "pbx"))
     for name, trunk in _tables(data, "trunk"):
         if isinstance(pbx_name := trunk.get("pbx"), str) and pbx_name not in pbxs:
             yield show(("trunk", name, "pbx")), f"names no [pbx.…]: {pbx_name!r}{did_you_mean(pbx_name, pbxs)}"
         yield from _check_reserved(name, trunk)
+        yield from _check_dial(name, trunk, pbxs)
     trunks = dict(_tables(data, "trunk"))
     for name, tenant in _tables(data, "tenant"):
         yield from _check_tenant(name, tenant, trunks)
@@ -37,6 +47,32 @@ def _check_reserved(name: str, trunk: _Table) -> Iterator[Problem]:
     reserved, most = trunk.get("reserved_channels"), trunk.get("max_channels")
     if isinstance(reserved, int) and isinstance(most, int) and 0 < most <= reserved:
         yield show(("trunk", name, "reserved_channels")), f"leaves none of max_channels ({most}) to call with"
+
+
+def _check_dial(name: str, trunk: _Table, pbxs: Mapping[str, _Table]) -> Iterator[Problem]:
+    """See that calls can be sent with a trunk's dial string, and that its gateway can be asked for."""
+    template, pbx = trunk.get("dial"), trunk.get("pbx")
+    driver = pbxs.get(pbx, {}).get("driver") if isinstance(pbx, str) else None
+    if not isinstance(template, str) or not isinstance(driver, str) or driver not in _DIALS:
+        return
+    write, signs = _DIALS[driver]
+    path = show(("trunk", name, "dial"))
+    try:
+        dial = phone.format_dial(template, _LONGEST_NUMBER)
+    except ValueError:
+        return  # the model says what is wrong with it
+    try:
+        write(dial)
+    except wire.WireError as error:
+        form = f"for {driver} it is one destination, TECHNOLOGY/…, of letters, digits and {signs}"
+        yield path, f"no call can be sent with it: {error.rule}; {form}"
+        return
+    gateway = gateway_of(template) if driver == "freeswitch" else None
+    try:
+        if gateway is not None:
+            wire.esl_gateway(gateway)
+    except wire.WireError as error:
+        yield path, f"FreeSWITCH cannot be asked for its gateway {gateway!r}, whose name {error.rule}; rename it there"
 
 
 def _check_login(name: str, pbx: _Table) -> Iterator[Problem]:
@@ -157,10 +193,6 @@ def _is_loopback(host: str) -> bool:
 def _tables(data: _Table, section: str) -> list[tuple[str, _Table]]:
     tables = data.get(section)
     return [(k, v) for k, v in tables.items() if isinstance(v, dict)] if isinstance(tables, dict) else []
-
-
-def _names(data: _Table, section: str) -> list[str]:
-    return [name for name, _ in _tables(data, section)]
 
 
 def _texts(value: Any) -> list[tuple[int, str]]:

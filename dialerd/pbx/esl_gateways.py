@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from dialerd.pbx import wire
 from dialerd.pbx.driver import TrunkState
 from dialerd.pbx.phrase import phrase
 
@@ -32,23 +33,34 @@ class GatewayState:
     """The response that made it so (``403 Forbidden``), where the event tells: to a ping, or to a registration."""
 
 
+def gateway_of(dial: str) -> str | None:
+    """The name of the gateway that a dial string leads through; None where it names none."""
+    found = _GATEWAY.match(dial)
+    return None if found is None else found["name"]
+
+
 class Gateways:
     """Follows the gateways that trunks go through. ``trunks``: their dial strings, by their ids."""
 
     def __init__(self, trunks: Mapping[str, str]) -> None:
+        self.unwatched: dict[str, str] = {}
+        """Trunks whose gateways cannot be asked for, each with the reason. The configuration refuses them."""
+        self.questions: dict[str, wire.EslCommand] = {}
+        """How the gateways that matter are asked for, by their names."""
         self._trunks: dict[str, list[str]] = {}
         for trunk, dial in trunks.items():
-            if (found := _GATEWAY.match(dial)) is not None:
-                self._trunks.setdefault(found["name"], []).append(trunk)
+            if (name := gateway_of(dial)) is None:
+                continue
+            try:
+                self.questions[name] = wire.esl_gateway(name)
+            except wire.WireError as error:
+                self.unwatched[trunk] = f"its gateway's name {error.rule}"
+            else:
+                self._trunks.setdefault(name, []).append(trunk)
         self._up: dict[str, bool] = {}
         self._failure: dict[str, str] = {}
         """The latest failure of each. A registration's is told before the gateway is down by it, or long after."""
         self._shown: dict[str, str] = {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The gateways that matter."""
-        return tuple(self._trunks)
 
     def take(self, gateway: GatewayState) -> list[TrunkState]:
         """Take a gateway's state; return what is new in it of our trunks: also another failure of one that is down."""

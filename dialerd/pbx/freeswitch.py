@@ -70,8 +70,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._name = name
         self._thread: EslThread | None = None
         self._calls = EslCalls()
-        self._gateways = Gateways(trunks or {})
-        self._dials = tuple((trunks or {}).values())
+        self._gateways, self._dials = self._made_of(trunks or {})
         self._places = Places(clock)
         self._wants_bridges = False
         self._ceilings = Ceilings()
@@ -207,7 +206,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
 
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """Tell the state of these trunks from now on, dial strings by their ids, and of no others."""
-        self._gateways, self._dials = Gateways(trunks), tuple(trunks.values())
+        self._gateways, self._dials = self._made_of(trunks)
         self._look.set()  # a call over them may take another number of sessions
         link = self._ready_link()
         if link is not None:
@@ -215,6 +214,12 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
                 await self._ask_gateways(link)
             except LinkLost:
                 return  # whoever connects asks
+
+    def _made_of(self, trunks: Mapping[str, str]) -> tuple[Gateways, tuple[str, ...]]:
+        gateways = Gateways(trunks)
+        for trunk, reason in gateways.unwatched.items():
+            self._log.warning("trunk_not_watched", trunk=trunk, reason=reason)
+        return gateways, tuple(trunks.values())
 
     async def _prepare(self, order: Originate) -> str | None:
         """See to it that the answered call can be placed; return why not. Raises LinkLost: then nothing was sent."""
@@ -378,9 +383,9 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         def each(name: str, answer: EslFrame) -> None:
             self._tell_gateway(read_gateway(name, answer.reply))
 
-        for name in self._gateways.names:
+        for name, question in self._gateways.questions.items():
             # Told as it is read, in order with the events around it.
-            await self._must(link, wire.esl_api("sofia", "status", "gateway", name), partial(each, name))
+            await self._must(link, question, partial(each, name))
 
     def _tell_gateway(self, gateway: GatewayState) -> None:
         if self._state is LinkState.UP:

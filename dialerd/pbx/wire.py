@@ -73,6 +73,7 @@ class WireError(ValueError):
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(f"{field} {rule}")
         self.field = field
+        self.rule = rule
 
 
 def of_every_call(error: WireError) -> bool:
@@ -121,7 +122,7 @@ def ami_originate(order: Originate, action_id: str, *, keep: bool = False) -> He
     headers: Headers = [
         ("Action", "Originate"),
         ("ActionID", action_id),
-        ("Channel", _match("dial", _DIAL, _kept_whole(order.dial), _MAX_DIAL)),
+        ("Channel", ami_dial(order.dial)),
         ("ChannelId", _match("call_id", _CALL_ID, order.call_id)),
         ("Async", "true"),
         ("Timeout", str(math.ceil(setup * 1000))),
@@ -135,6 +136,11 @@ def ami_originate(order: Originate, action_id: str, *, keep: bool = False) -> He
     headers += [("Variable", ami_variable(name, value)) for name, value in order.variables.items()]
     ami_action(headers)  # line length and count: refused here, before anything of the call is remembered
     return headers
+
+
+def ami_dial(dial: str) -> str:
+    """Write a dial string for Asterisk: one destination, ``TECHNOLOGY/…``. Raises WireError."""
+    return _match("dial", _DIAL, _kept_whole(dial), _MAX_DIAL)
 
 
 def _kept_whole(dial: str) -> str:
@@ -230,9 +236,7 @@ def esl_originate(order: Originate, job_id: str) -> EslCommand:
     daemon is gone; until the answer ``originate_timeout`` bounds it.
     """
     call_id = _match("call_id", _UUID, order.call_id)
-    dial = _match("dial", _ESL_DIAL, order.dial, _MAX_ESL_DIAL)
-    if _MANY_CALLS in dial:
-        raise WireError("dial", f"holds {_MANY_CALLS}, at which FreeSWITCH starts another call")
+    dial = esl_dial(order.dial)
     # FreeSWITCH counts whole seconds of its clock, from the one that has begun: 5 end after 4.5, 2 after 1.5 at times.
     talk = math.ceil(_seconds("max_call_seconds", order.max_call_seconds)) + 1
     setup = math.ceil(_seconds("setup_seconds", order.setup_seconds) + 0.5)
@@ -263,6 +267,19 @@ def esl_originate(order: Originate, job_id: str) -> EslCommand:
         variables["export_vars"] = ",".join(exported)
     line = f"originate {esl_variables(variables | ours)}{dial} {_esl_place(order.place)}"
     return esl_command(f"bgapi {line}", [("Job-UUID", _match("job_id", _UUID, job_id))])
+
+
+def esl_dial(dial: str) -> str:
+    """Write a dial string for FreeSWITCH: one endpoint, ``MODULE/…``, without variables. Raises WireError."""
+    _match("dial", _ESL_DIAL, dial, _MAX_ESL_DIAL)
+    if _MANY_CALLS in dial:
+        raise WireError("dial", f"holds {_MANY_CALLS}, at which FreeSWITCH starts another call")
+    return dial
+
+
+def esl_gateway(name: str) -> EslCommand:
+    """Write the question for a SIP gateway's state. Raises WireError."""
+    return esl_api("sofia", "status", "gateway", name)
 
 
 def esl_variables(variables: Mapping[str, str]) -> str:

@@ -208,6 +208,57 @@ def test_one_error_is_told_with_its_key_path(was: str, becomes: str, path: str, 
     assert message in problems[path]
 
 
+def with_dial(driver: str, dial: str) -> str:
+    """A configuration with this dial string on a PBX of this driver."""
+    text = MINIMAL.replace("PJSIP/{number}@carrier-a", dial)
+    login = 'driver = "asterisk"\nusername = "dialerd"'
+    return text if driver == "asterisk" else text.replace(login, f'driver = "{driver}"')
+
+
+@pytest.mark.parametrize(
+    ("driver", "dial", "words"),
+    [
+        ("asterisk", "PJSIP/{number}@carrier a", "no call can be sent with it"),
+        ("asterisk", "PJSIP/{number}@a&PJSIP/{number}@b", "one destination"),
+        ("asterisk", "PJSIP/{number}@a,30", "of letters, digits and + @ . _ : ; = / * # -"),
+        ("asterisk", "{number}", "TECHNOLOGY/…"),
+        ("asterisk", "PJSIP/{number}@" + "a" * 234, "is longer than 255 characters"),
+        ("asterisk", "Local/{e164}@" + "a" * 232, "is longer than 255 characters"),
+        ("freeswitch", "sofia/gateway/a/{number}|sofia/gateway/b/{number}", "one destination"),
+        ("freeswitch", "sofia/gateway/a/{number},sofia/gateway/b/{number}", "one destination"),
+        ("freeswitch", "[leg_timeout=20]sofia/gateway/a/{number}", "TECHNOLOGY/…"),
+        ("freeswitch", "sofia/gateway/a/{number}:_:sofia/gateway/b/{number}", "starts another call"),
+        ("freeswitch", "sofia/gateway/" + "a" * 79 + "/{number}/" + "b" * 900, "is longer than 1000 characters"),
+        *[
+            ("freeswitch", f"sofia/gateway/{name}/{{number}}", f"cannot be asked for its gateway '{name}'")
+            for name in ("carrier~1", "carrier%201", "a=b", "a;b", "g" * 80)
+        ],
+    ],
+)
+def test_a_dial_string_that_no_call_can_be_sent_with(driver: str, dial: str, words: str) -> None:
+    problems = refused(with_dial(driver, dial))
+    assert list(problems) == ["trunk.carrier-a.dial"]
+    assert words in problems["trunk.carrier-a.dial"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "dial"),
+    [
+        ("asterisk", "PJSIP/{number}@" + "a" * 225),
+        ("asterisk", "PJSIP/carrier-a/sip:{e164}@192.0.2.7:5061;transport=tls"),
+        ("asterisk", "Local/{national}@from-internal/n"),
+        ("freeswitch", "sofia/gateway/carrier-a/{number}"),
+        ("freeswitch", "sofia/gateway/" + "g" * 79 + "/{number}"),
+        ("freeswitch", "sofia/external/{e164}@192.0.2.7:5061;transport=tls"),
+        ("freeswitch", "loopback/{number}/dialerd-out"),
+        ("simulated", "whatever it is, {number}"),
+    ],
+)
+def test_dial_strings_that_calls_are_sent_with(driver: str, dial: str) -> None:
+    text = with_dial(driver, dial).replace('secret = "hunter2"', "" if driver == "simulated" else 'secret = "hunter2"')
+    assert read(text).trunk["carrier-a"].dial == dial
+
+
 def test_a_table_in_the_place_of_a_value_and_the_reverse() -> None:
     problems = refused('server = 3\npbx = 4\n[trunk]\na = "hunter2"\n[tenant.t]\ntrunks.x = 1\n')
     assert {path: problems[path] for path in ("server", "pbx", "trunk.a", "tenant.t.trunks")} == {

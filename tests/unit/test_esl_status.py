@@ -163,7 +163,7 @@ def test_a_change_of_a_gateway_is_told_once_of_every_trunk_through_it() -> None:
             "e": "sofia/external/{number}@203.0.113.9",
         }
     )
-    assert gateways.names == ("one", "two")
+    assert list(gateways.questions) == ["one", "two"]
     up = GatewayState("one", True, "up")
     assert gateways.take(up) == [TrunkState("a", True, "up"), TrunkState("b", True, "up")]
     assert gateways.take(GatewayState("one", True, "still up")) == []

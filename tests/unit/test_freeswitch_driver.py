@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from dialerd.clock import SystemClock
 from dialerd.core.model import HungUpBy
@@ -431,6 +432,23 @@ async def test_a_gateway_that_is_taken_away_and_comes_back_is_told_at_once(bench
     await bench.peer.until(lambda: bench.peer.commands.count("api sofia status gateway trunk") == 2)
     bench.peer.gateway_state("trunk", "UP")
     await bench.told.until(lambda event: isinstance(event, TrunkState) and event.up, after=mark)
+
+
+@pytest.mark.parametrize("gateway", ["carrier~1", "carrier%201", "g" * 80])
+async def test_a_gateway_that_cannot_be_asked_for_costs_nothing_but_its_state(bench: Bench, gateway: str) -> None:
+    odd = {"odd": f"sofia/gateway/{gateway}/{{number}}", **TRUNKS}
+    bench.trunks = odd
+    with capture_logs() as lines:
+        bench.settings(ping_every=0.02)
+        await bench.up()
+        await bench.told.until(lambda event: isinstance(event, TrunkState) and event.trunk == "b")
+        await bench.driver.watch(odd)
+        await bench.peer.until(lambda: bench.peer.commands.count("api status") > 3)
+    assert bench.downs() == []
+    assert not any(event.trunk == "odd" for event in bench.told.events if isinstance(event, TrunkState))
+    told = [line for line in lines if line["event"] == "trunk_not_watched"]
+    assert [line["trunk"] for line in told] == ["odd"] * 2, "once for each list of trunks"
+    assert await bench.driver.originate(an_order(dial=f"sofia/gateway/{gateway}/1202555010000")) == Accepted()
 
 
 @pytest.mark.usefixtures("soon")
