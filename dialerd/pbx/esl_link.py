@@ -93,8 +93,8 @@ class EslLink:
         """Send a command and wait for its answer.
 
         ``each`` is told the answer as it is read, in order with the events around it. Raises LinkLost where the
-        connection goes first, NotSent where nothing was sent; TimeoutError at the deadline (seconds), which ends
-        the connection.
+        connection goes first, or ``each`` fails, NotSent where nothing was sent; TimeoutError at the deadline
+        (seconds), which ends the connection.
         """
         if self._reason is not None:
             raise NotSent(self._reason)
@@ -162,8 +162,11 @@ class EslLink:
         try:
             if each is not None:
                 each(frame)
-        finally:
-            future.set_result(frame)
+        except Exception as error:
+            # Half read it proves nothing, least of all that there is nothing in it.
+            future.set_exception(LinkLost(f"fault in the driver: {type(error).__name__}"))
+            raise
+        future.set_result(frame)
 
     def _gone(self, reason: str, refused: bool) -> None:
         if self.lost.done():

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from dialerd.pbx.driver import ChannelState, LiveChannel
 from dialerd.pbx.phrase import phrase
@@ -78,18 +79,29 @@ def read_channels(answer: str, now: float) -> dict[str, LiveChannel]:
     Our mark is ``presence_data`` equal to the channel's own id. ``now`` is the time in seconds since 1970. Raises
     ValueError where the answer is no list of channels.
     """
-    listing = json.loads(answer)
-    rows = listing.get("rows", []) if isinstance(listing, dict) and "row_count" in listing else [None]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("no list of channels")
     found = {}
-    for row in rows:
+    for row in _rows(answer):
         call_id = str(row.get("uuid", ""))
         if row.get("presence_data") == call_id and _UUID.fullmatch(call_id) and row.get("callstate") != "HANGUP":
             made = str(row.get("created_epoch", ""))
-            seconds = max(0.0, now - int(made)) if made.isascii() and made.isdigit() else 0.0
+            seconds = max(0.0, now - float(made)) if made.isascii() and made.isdigit() else 0.0
             found[call_id] = LiveChannel(call_id, _state(str(row.get("callstate", ""))), seconds)
     return found
+
+
+def _rows(answer: str) -> list[dict[str, Any]]:
+    """The rows of a listing, all that it counts."""
+    try:
+        listing = json.loads(answer)
+    except RecursionError:
+        raise ValueError("no list of channels: too deep") from None
+    # An empty one has no rows.
+    rows = listing.get("rows", []) if isinstance(listing, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError("no list of channels")
+    if listing.get("row_count") != len(rows):
+        raise ValueError("no whole list of channels")
+    return rows
 
 
 def _state(callstate: str) -> ChannelState:

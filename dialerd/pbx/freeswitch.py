@@ -276,7 +276,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
                 await self._ask_gateways(link)
             except TimeoutError:
                 self._counts["pings_missed"] += 1
-            except LinkLost:
+            except LinkLost as error:
+                link.drop(str(error))
                 break
         return link.lost.result()
 

@@ -87,14 +87,20 @@ def test_only_channels_with_our_mark_are_ours() -> None:
     assert read_channels('{"row_count": 0}\n', 2000.0) == {}
 
 
-@pytest.mark.parametrize("made", ["", "x", "-5", "99999999"])
+@pytest.mark.parametrize("made", ["", "x", "-5", "99999999", "9" * 400, "9" * 5000])
 def test_an_age_that_cannot_be_read_is_none(made: str) -> None:
     assert read_channels(listing(row(created_epoch=made)), 1000.0)[CALL].seconds == 0.0
 
 
-@pytest.mark.parametrize("answer", ["", "-ERR SQL disabled\n", "[]", "3", "{}", '{"row_count": 1, "rows": [1]}'])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("", "-ERR SQL disabled\n", "[]", "3", "{}", '{"row_count": 1, "rows": [1]}', '{"rows": []}'),
+        *('{"row_count": 3}', '{"row_count": 0, "rows": [{}]}', '{"row_count": "0"}', "[" * 200_000),
+    ],
+)
 def test_what_is_no_listing_raises(answer: str) -> None:
-    with pytest.raises(ValueError, match=r"no list of channels|Expecting value"):
+    with pytest.raises(ValueError, match=r"no (whole )?list of channels|Expecting value"):
         read_channels(answer, 0.0)
 
 

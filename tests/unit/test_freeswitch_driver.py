@@ -364,7 +364,11 @@ async def test_a_thousand_calls_are_found_again(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["-ERR SQL disabled, no data available!\n", "", "[]", '{"row_count": 1, "rows": [1]}']
+    "answer",
+    [
+        *("-ERR SQL disabled, no data available!\n", "", "[]", '{"row_count": 1, "rows": [1]}', '{"row_count":3}'),
+        pytest.param("[" * 200_000, id="nested"),
+    ],
 )
 async def test_a_listing_that_is_none_is_no_empty_one(bench: Bench, answer: str) -> None:
     await bench.up()

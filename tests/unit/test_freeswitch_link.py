@@ -314,6 +314,40 @@ async def test_a_fault_while_an_event_is_read_costs_the_connection_only(
     await bench.told.link(LinkUp, after=mark)
 
 
+async def test_a_fault_while_an_answer_is_read_fails_the_question(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that was read by half would settle calls that live."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    await bench.up()
+    monkeypatch.setattr("dialerd.pbx.freeswitch.read_channels", fails)
+    with pytest.raises(LinkLost, match="fault in the driver: ZeroDivisionError"):
+        await bench.driver.live()
+    monkeypatch.undo()
+    assert await bench.driver.live() == ()
+    assert (bench.driver.counters["handler_errors"], bench.downs()) == (1, [])
+
+
+async def test_a_fault_while_a_gateways_state_is_read_costs_the_connection_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError
+
+    bench.trunks = {"a": "sofia/gateway/trunk/{number}"}
+    bench.settings(ping_every=0.02)
+    await bench.up()
+    mark = bench.told.mark
+    monkeypatch.setattr("dialerd.pbx.freeswitch.read_gateway", fails)
+    await bench.told.link(LinkDown, after=mark)
+    assert bench.downs()[0] == LinkDown("fault in the driver: ZeroDivisionError")
+    monkeypatch.undo()
+    await bench.told.link(LinkUp, after=mark)
+
+
 async def test_commands_without_answers_are_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(esl_link, "MAX_ASKED", 3)
     await bench.up()
