@@ -135,14 +135,15 @@ class EslLink:
             login,
             deadline,
             self._stream,
-            lambda event: tell(partial(self._heard, event)),
+            lambda event, size: tell(partial(self._heard, event), size),
             lambda reason, refused: tell(partial(self._gone, reason, refused), always=True),
         )
         self._session.open(connected, lambda: tell(partial(_set, ready), always=True))
 
     def _submit(self, command: wire.EslCommand, answered: Callable[[EslFrame], object]) -> None:
         if self._session is not None:
-            self._session.submit(command, lambda frame: self._thread.tell(partial(answered, frame), always=True))
+            tell = self._thread.tell
+            self._session.submit(command, lambda frame: tell(partial(answered, frame), len(frame.body), always=True))
 
     def _end(self, reason: str) -> None:
         if self._session is not None:

@@ -58,7 +58,7 @@ class EslSession(InboundESL):  # type: ignore[misc]
         login: wire.EslCommand,
         deadline: float,
         stream: EslStream,
-        hear: Callable[[EslEvent], bool],
+        hear: Callable[[EslEvent, int], bool],
         lost: Callable[[str, bool], object],
     ) -> None:
         super().__init__("", 0, "", timeout=deadline)
@@ -154,7 +154,7 @@ class EslSession(InboundESL):  # type: ignore[misc]
             return
         match event.content_type:
             case "text/event-plain":
-                if not self._hear(parse_event(event.body)):
+                if not self._hear(parse_event(event.body), len(event.body)):
                     self.end("events come faster than they can be taken")
             case "command/reply" | "api/response":
                 if not self._commands_sent:

@@ -24,6 +24,8 @@ Work = Callable[[], object]
 
 MAX_WAITING = 50_000
 """Things that happened and that the event loop has not taken yet; about ten seconds of a PBX at its limit."""
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""Of them as they came over the wire; read, they take about four times that in memory."""
 BATCH = 500
 """Taken at once; then the event loop gets a turn for other things."""
 STOP_SECONDS = 5.0
@@ -40,7 +42,9 @@ class EslThread:
         self._name = name
         self._lock = threading.Lock()
         self._posted: deque[Work] = deque()
-        self._told: deque[Work] = deque()
+        self._told: deque[tuple[Work, int]] = deque()
+        self._waiting_bytes = 0
+        """Of all that was told and not taken."""
         self._delivering = False
         self._wake: Any = None
         self._stopping = False
@@ -69,16 +73,19 @@ class EslThread:
             self._nudge()
             return True
 
-    def tell(self, work: Work, *, always: bool = False) -> bool:
+    def tell(self, work: Work, size: int = 0, *, always: bool = False) -> bool:
         """Let the event loop do something, in the order of the tells; called from the thread.
 
-        False: it is too far behind, and nothing was told. What must be told ``always`` is told even so.
+        ``size``: the bytes of what it is about. False: the loop is too far behind, by number or by size, and nothing
+        was told. What must be told ``always`` is told even so.
         """
         assert self._loop is not None
         with self._lock:
-            if len(self._told) >= MAX_WAITING and not always:
+            behind = len(self._told) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES
+            if behind and not always:
                 return False
-            self._told.append(work)
+            self._told.append((work, size))
+            self._waiting_bytes += size
             wake, self._delivering = not self._delivering, True
         if wake:
             try:
@@ -102,6 +109,7 @@ class EslThread:
             return
         self._thread.join(STOP_SECONDS)  # it said that it is done: this takes no time
         self._told.clear()
+        self._waiting_bytes = 0
 
     def _nudge(self) -> None:
         if self._wake is not None:
@@ -154,7 +162,8 @@ class EslThread:
                 if not self._told:
                     self._delivering = False
                     return
-                work = self._told.popleft()
+                work, size = self._told.popleft()
+                self._waiting_bytes -= size
             try:
                 work()
             except Exception:

@@ -116,6 +116,25 @@ async def test_what_waits_for_the_event_loop_is_bounded(thread: EslThread, monke
     assert taken == ["event", "event", "event", "end"]
 
 
+async def test_what_waits_is_bounded_by_its_size_too(thread: EslThread, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(esl_thread, "MAX_WAITING_BYTES", 100)
+    taken: list[int] = []
+    answers: list[bool] = []
+
+    def tell() -> None:
+        answers.extend(thread.tell(partial(taken.append, size), size) for size in (60, 41, 40, 1, 0))
+        answers.append(thread.tell(partial(taken.append, 500), 500, always=True))
+        told.set()
+
+    for _ in range(2):  # what was taken weighs nothing any more
+        told = threading.Event()
+        thread.post(tell)
+        told.wait(10.0)
+        await through(thread)
+    assert answers == [True, False, True, False, True, True] * 2
+    assert taken == [60, 40, 0, 500] * 2
+
+
 async def test_an_error_on_either_side_is_counted_and_stops_nothing(thread: EslThread) -> None:
     thread.post(lambda: 1 // 0)
     thread.post(lambda: thread.tell(lambda: 1 // 0))

@@ -285,11 +285,12 @@ async def test_an_order_whose_receipt_names_another_job_is_in_doubt(bench: Bench
     await bench.told.link(LinkDown, after=mark)
 
 
+@pytest.mark.parametrize(("bound", "most"), [("MAX_WAITING", 5), ("MAX_WAITING_BYTES", 50_000)])
 async def test_events_faster_than_they_can_be_taken_cost_the_connection(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
 ) -> None:
     """A listener that stops reading would stop FreeSWITCH's event socket for everybody."""
-    monkeypatch.setattr(esl_thread, "MAX_WAITING", 5)
+    monkeypatch.setattr(esl_thread, bound, most)
     await bench.up()
     mark = bench.told.mark
     event = recordings.frame(recordings.event("sip486_busy", "CHANNEL_HANGUP_COMPLETE", CALL))
