@@ -7,6 +7,9 @@ what it matches only a call can tell.
 An answered call to a queue that mod_callcenter does not know ends at once, with the cause of a call that went well.
 The module reads a queue's configuration when it starts or when the first caller comes, so a queue is known that is
 loaded, or that the configuration has. Source: ``get_queue`` and ``load_queue`` in mod_callcenter.c.
+
+``show application NAME`` leaves out what has no description (``page``, ``cv``), and minds the case, which a call does
+not. So what it does not show is looked for among all interfaces. Source: ``show_function`` in mod_commands.c.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ KNOWN_SECONDS = 60.0
 _QUEUES = "callcenter.conf"
 _NO_CONTEXT = "can't find anything"
 _NO_APPLICATION = "0 total."
+_INTERFACES = "type,name,ikey\n"
+"""How the list of all interfaces begins."""
 
 Ask = Callable[[wire.EslCommand], Awaitable[EslFrame]]
 
@@ -38,21 +43,17 @@ class Places:
 
     async def refusal(self, place: Place, ask: Ask) -> str | None:
         """Return why a place cannot be used; None: it can. Raises what ``ask`` raises."""
-        if place.context is not None:
-            what, absent = f"dialplan context {place.context!r}", _NO_CONTEXT
-            question = wire.esl_api("xml_locate", "dialplan", "context", "name", place.context)
-        else:
-            application = place.application or QUEUE_APPLICATION
-            what, absent = f"application {application!r}", _NO_APPLICATION
-            question = wire.esl_api("show", "application", application)
-        if not self._knows(what):
-            if absent in (await ask(question)).reply:
+        wanted = [("dialplan context", place.context, _has_context)]
+        if place.context is None:
+            wanted = [("application", place.application or QUEUE_APPLICATION, _has_application)]
+            wanted += [("queue", place.queue, _has_queue)]
+        for kind, name, has in wanted:
+            what = f"{kind} {name!r}"
+            if name is None or self._knows(what):
+                continue
+            if not await has(name, ask):
                 return f"FreeSWITCH knows no {what}"
             self._note(what)
-        if place.queue is not None and not self._knows(queue := f"queue {place.queue!r}"):
-            if not await _has_queue(place.queue, ask):
-                return f"FreeSWITCH knows no {queue}"
-            self._note(queue)
         return None
 
     def _knows(self, what: str) -> bool:
@@ -66,6 +67,18 @@ class Places:
     def forget(self) -> None:
         """Know nothing any more: the link is lost."""
         self._known.clear()
+
+
+async def _has_context(name: str, ask: Ask) -> bool:
+    return _NO_CONTEXT not in (await ask(wire.esl_api("xml_locate", "dialplan", "context", "name", name))).reply
+
+
+async def _has_application(name: str, ask: Ask) -> bool:
+    if _NO_APPLICATION not in (await ask(wire.esl_api("show", "application", name))).reply:
+        return True
+    every = (await ask(wire.esl_api("show", "interfaces"))).reply
+    # What is no list says nothing against it.
+    return not every.startswith(_INTERFACES) or f"\napplication,{name.lower()}," in every.lower()
 
 
 async def _has_queue(name: str, ask: Ask) -> bool:

@@ -28,6 +28,8 @@ Current Stack Size/Max 240K/8192K
 """
 CONTEXTS = frozenset({"dialerd", "dialer"})
 APPLICATIONS = frozenset({"park", "playback", "callcenter"})
+UNDESCRIBED = frozenset({"page", "cv"})
+"""Applications without a description, which ``show application`` leaves out."""
 QUEUES = frozenset({"lab@default", "sales@default"})
 """The queues that mod_callcenter has loaded."""
 
@@ -215,6 +217,9 @@ class EslPeer:
         words = line.split()
         if words[2] == "channels":
             return response(self.calls.listing())
+        if words[2] == "interfaces":
+            rows = [f"application,{name},mod_dptools\n" for name in sorted(APPLICATIONS | UNDESCRIBED)]
+            return response(f"type,name,ikey\napi,page,mod_dptools\n{''.join(rows)}\n{len(rows) + 1} total.\n")
         known = words[3] in APPLICATIONS
         return response(f"name,description,syntax,ikey\n{words[3]},,,\n\n1 total.\n" if known else "\n0 total.\n")
 

@@ -110,6 +110,24 @@ async def test_nobody_is_called_for_a_place_that_freeswitch_does_not_know(
     assert bench.peer.orders() == []
 
 
+@pytest.mark.parametrize("application", ["page", "cv", "Playback"])
+async def test_an_application_that_freeswitch_runs_and_does_not_show_by_its_name_is_known(
+    bench: Bench, application: str
+) -> None:
+    await bench.up()
+    for call_id in (CALL, OTHER):
+        assert await bench.driver.originate(an_order(call_id, place=Place(application=application))) == Accepted()
+    assert bench.peer.commands.count("api show interfaces") == 1
+
+
+async def test_an_application_that_cannot_be_asked_for_is_not_taken_for_an_unknown_one(bench: Bench) -> None:
+    await bench.up()
+    bench.peer.answers["api show"] = lambda line: response(
+        "-ERR SQL disabled, no data available!\n" if "interfaces" in line else "\n0 total.\n"
+    )
+    assert await bench.driver.originate(an_order(place=Place(application="nothing"))) == Accepted()
+
+
 async def test_a_queue_is_known_when_it_is_loaded_or_configured(bench: Bench) -> None:
     await bench.up()
     order = an_order(place=Place(queue="new@default"), hands_over=True)
