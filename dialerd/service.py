@@ -101,7 +101,6 @@ class Daemon:
         self.store = Store(config.store.url, clock, metrics)
         self.feed = Feed()
         self._trunks = {trunk.id: trunk for trunk in config.trunks()}
-        self._applications = set(config.agents.applications)
         self._tenants = Tenants(config.tenants(), self._trunks, self.store)
         tenants = self._tenants.live
         self._journal = Journal(self.store, clock, metrics)
@@ -115,6 +114,7 @@ class Daemon:
             trunks=self._trunks,
             pbxs=config.pbxs(),
             limits=Limits(config.dispatch.cps_guard_ms / 1000, config.dispatch.setup_seconds),
+            places=config.places(),
         )
         self._uploads = Uploads(self.store, clock, self._intake_options, metrics, self._contacts_added)
         self.control = Control(
@@ -177,7 +177,7 @@ class Daemon:
             metrics=self.metrics,
             clock=clock,
             limits=ApiLimits(upload_bytes=self._config.server.max_body_bytes),
-            applications=self._applications,
+            places=lambda: self.dispatcher.places,
             standby=self.standby,
         )
 
@@ -351,8 +351,7 @@ class Daemon:
         self._config = config
         self._trunks.clear()
         self._trunks.update((trunk.id, trunk) for trunk in config.trunks())
-        self._applications.clear()
-        self._applications.update(config.agents.applications)
+        self.dispatcher.places = config.places()
         self._tenants.take_up(config.tenants(), stored_tenants)
 
     async def _let_go(self, name: str) -> None:

@@ -50,7 +50,7 @@ class _Common(In):
 
 
 class DialplanAgent(_Common):
-    """Answered calls go to an extension of the dialplan."""
+    """Answered calls go to an extension of the dialplan, in a context that the configuration allows."""
 
     kind: Literal["dialplan"]
     context: _Word
@@ -223,11 +223,11 @@ async def delete(request: Request[NoQuery, None]) -> None:
 
 
 def _agent(api: Api, agent_id: int, tenant: str, given: AnyAgent) -> Agent:
-    if isinstance(given, ApplicationAgent) and given.application not in api.applications:
-        allowed = ", ".join(sorted(api.applications)) or "none"
-        raise unfit([FieldError("application", f"is not allowed by the configuration; allowed: {allowed}")])
     values: dict[str, Any] = given.model_dump(exclude={"kind"})
-    return replace(Agent(id=agent_id, tenant=tenant, name=given.name, kind=AgentKind(given.kind)), **values)
+    agent = replace(Agent(id=agent_id, tenant=tenant, name=given.name, kind=AgentKind(given.kind)), **values)
+    if (objection := api.places().objection(agent)) is not None:
+        raise unfit([FieldError(*objection)])
+    return agent
 
 
 def _merged(found: Agent, given: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from dialerd.api.problems import Code, refuse
 from dialerd.clock import Clock, read_id
 from dialerd.core.model import Tenant
+from dialerd.core.places import ANYWHERE, AllowedPlaces
 from dialerd.dispatch.callbacks import Callbacks
 from dialerd.dispatch.control import Control
 from dialerd.dispatch.exclusions import Exclusions
@@ -81,8 +82,8 @@ class Api:
     metrics: Metrics
     clock: Clock
     limits: Limits = Limits()
-    applications: AbstractSet[str] = frozenset()
-    """The dialplan applications that an agent may name, now."""
+    places: Callable[[], AllowedPlaces] = lambda: ANYWHERE
+    """The places that an agent may name, now."""
     standby: Standby | None = None
     """While another daemon dials from the store: it is only read here. None: this one dials."""
     searches: asyncio.Semaphore = field(default_factory=functools.partial(asyncio.Semaphore, SEARCHES))

@@ -12,6 +12,7 @@ from dialerd.config.keys import KeyPath, did_you_mean, show
 from dialerd.config.models import Config
 from dialerd.config.problems import Problem
 from dialerd.core import phone
+from dialerd.core.places import context_of
 from dialerd.pbx import wire
 from dialerd.pbx.esl_gateways import gateway_of
 
@@ -176,6 +177,11 @@ def warnings(config: Config) -> list[Problem]:
             found.append((show(("trunk", name)), "belongs to no tenant: nothing is dialled through it"))
     for name in config.pbx.keys() - {trunk.pbx for trunk in config.trunk.values()}:
         found.append((show(("pbx", name)), "has no trunk: nothing is dialled through it"))
+    through = {context.lower(): name for name, trunk in config.trunk.items() if (context := context_of(trunk.dial))}
+    for index, context in enumerate(config.agents.contexts or ()):
+        if context.lower() in through:
+            path = show(("agents", "contexts", index))
+            found.append((path, f"trunk {through[context.lower()]} dials through it: agents in it may call any number"))
     if config.server.tls_certificate is None and not _is_loopback(config.server.host):
         found.append(("server.listen", "lets keys and contacts cross the network in the clear; see tls_certificate"))
     if not config.tenant:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dialerd.core import model, phone
+from dialerd.core.places import AllowedPlaces, ways_out
 from dialerd.core.settings import CampaignSettings
 from dialerd.pbx.callees import DEFAULT_SHARES, SimulatedSettings
 
@@ -21,6 +22,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _PREFIX = re.compile(r"\+[1-9][0-9]{0,14}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _APPLICATION = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_CONTEXT = re.compile(r"[A-Za-z0-9_.*#+-]{1,79}")
 HOME_PORT = {"asterisk": 5038, "freeswitch": 8021, "simulated": 0}
 """The port of each driver's control link where the configuration names none (manager.conf, event_socket.conf)."""
 
@@ -72,6 +74,12 @@ def _one_line(value: str) -> str:
 def _application(value: str) -> str:
     if not _APPLICATION.fullmatch(value):
         raise ValueError("must be the name of a dialplan application alone, such as Playback")
+    return value
+
+
+def _context(value: str) -> str:
+    if not _CONTEXT.fullmatch(value):
+        raise ValueError("must be the name of a dialplan context alone, such as dialerd")
     return value
 
 
@@ -228,6 +236,9 @@ class AgentsConfig(Section):
 
     applications: tuple[Annotated[str, AfterValidator(_application)], ...] = ()
     """The dialplan applications that an agent of kind ``application`` may name. None by default: some run commands."""
+    contexts: tuple[Annotated[str, AfterValidator(_context)], ...] | None = None
+    """The dialplan contexts that an agent of kind ``dialplan`` may name. None: every one but those that trunks dial
+    through and ``dialerd-out``, from which answered calls would go on to any number."""
 
 
 class DispatchConfig(Section):
@@ -326,6 +337,15 @@ class Config(BaseSettings):
     def trunks(self) -> tuple[model.Trunk, ...]:
         """The trunks as the planner sees them."""
         return tuple(model.Trunk(id=name, **dict(trunk)) for name, trunk in self.trunk.items())
+
+    def places(self) -> AllowedPlaces:
+        """The places that agents may name."""
+        contexts = self.agents.contexts
+        return AllowedPlaces(
+            frozenset(self.agents.applications),
+            None if contexts is None else frozenset(contexts),
+            ways_out(trunk.dial for trunk in self.trunk.values()),
+        )
 
     def tenants(self) -> tuple[model.Tenant, ...]:
         """The tenants of the file, each with the campaign settings that it sets."""

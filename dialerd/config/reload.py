@@ -13,7 +13,7 @@ from dialerd.config.models import Config, PbxConfig
 
 AT_ONCE: Mapping[str, frozenset[str]] = {
     "numbers": frozenset({"validation", "default_region"}),
-    "agents": frozenset({"applications"}),
+    "agents": frozenset({"applications", "contexts"}),
     "dispatch": frozenset({"setup_seconds", "drain_seconds"}),
     "logging": frozenset({"level", "format", "full_numbers"}),
 }

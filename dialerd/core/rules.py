@@ -81,6 +81,7 @@ def stands(snapshot: Snapshot, view: CampaignView, now: Moment) -> bool:
         and campaign.status is CampaignStatus.ACTIVE
         and campaign.tenant in snapshot.tenants
         and view.agent is not None
+        and snapshot.places.objection(view.agent) is None
         and _campaign_window(snapshot, view, now).open
     )
 
@@ -94,10 +95,19 @@ def standing(snapshot: Snapshot, view: CampaignView, now: Moment) -> Iterator[Re
     yield Reason("status", "campaign", active, f"the campaign is {campaign.status.value}{why}")
     known = campaign.tenant in snapshot.tenants
     yield Reason("tenant", "tenant", known, f"tenant {campaign.tenant}" if known else "its tenant is not configured")
-    agent = view.agent is not None
-    yield Reason("agent", "agent", agent, "answered calls have a place" if agent else "its agent is gone")
+    yield _place(snapshot, view)
     window = _campaign_window(snapshot, view, now)
     yield Reason("calling_hours", "campaign", window.open, window.detail, None if window.open else window.until)
+
+
+def _place(snapshot: Snapshot, view: CampaignView) -> Reason:
+    agent = view.agent
+    if agent is None:
+        return Reason("agent", "agent", False, "its agent is gone")
+    if (objection := snapshot.places.objection(agent)) is not None:
+        field, message = objection
+        return Reason("agent", "agent", False, f"its agent's {field} {getattr(agent, field)!r} {message}")
+    return Reason("agent", "agent", True, "answered calls have a place")
 
 
 def day_spent(snapshot: Snapshot, tenant: Tenant, now: Moment, more: int) -> Reason:

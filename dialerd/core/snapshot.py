@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from dialerd.core.model import Agent, Campaign, Contact, Pbx, Tenant, Trunk
+from dialerd.core.places import ANYWHERE, AllowedPlaces
 from dialerd.core.throttle import Book, Key, Shares
 from dialerd.core.windows import WindowMemo
 
@@ -75,6 +76,8 @@ class Snapshot:
     """Calls that each tenant has placed in this day (UTC)."""
     system: Gate = OPEN
     """Closed while the daemon drains or the store fails."""
+    places: AllowedPlaces = ANYWHERE
+    """Where answered calls may go."""
     windows: WindowMemo = field(default_factory=WindowMemo)
     horizon: float = HORIZON
     """Seconds ahead for which a round plans the calls of a rate whose next moment has come (:func:`horizon`)."""

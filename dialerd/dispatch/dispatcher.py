@@ -14,6 +14,7 @@ from dialerd.core.fairness import charge
 from dialerd.core.forecast import Pace
 from dialerd.core.model import Agent, Call, CallStatus, Campaign, ContactStatus, Pbx, Tenant, Trunk
 from dialerd.core.permit import number_rules
+from dialerd.core.places import ANYWHERE, AllowedPlaces
 from dialerd.core.plan import opening, plan
 from dialerd.core.rules import explain
 from dialerd.core.snapshot import OPEN, CampaignView, Gate, PlannedCall, Snapshot
@@ -62,12 +63,15 @@ class Dispatcher:
         trunks: Mapping[str, Trunk],
         pbxs: Sequence[Pbx],
         limits: Limits,
+        places: AllowedPlaces = ANYWHERE,
     ) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._metrics = metrics
         self._configured = Configured(tenants, trunks, {each.id: each for each in pbxs})
+        self.places = places
+        """Where answered calls may go, from the next call on."""
         self._limits = LimitBook(self._configured, limits.cps_guard_seconds, metrics)
         self._book = self._limits.book
         self._shares = Shares()
@@ -380,6 +384,7 @@ class Dispatcher:
             shares=self._shares,
             placed_today=self._sender.days.of(self._clock.wall()),
             system=self._system(),
+            places=self.places,
             windows=self._windows,
             horizon=self._rounds.horizon,
             most=_AT_ONCE,
@@ -399,6 +404,8 @@ class Dispatcher:
         campaign = self._roster.get(live.call.campaign_id)
         if live.stopped or campaign is None:
             return "the campaign no longer dials"
+        if (place := self.places.objection(planned.agent)) is not None:
+            return f"its agent's {place.field} {place.message}"
         tenant = self._configured.tenants.get(live.call.tenant, planned.tenant)
         settings, wall = campaign.settings, self._clock.wall()
         closed = closed_hours(tenant, settings, planned.contact, self._windows, wall)

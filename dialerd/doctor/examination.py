@@ -38,6 +38,7 @@ async def examine(path: Path, environ: Mapping[str, str], clock: Clock) -> list[
     found.append(host.check_open_files(files, config))
     found += of_store
     found += _default_agents(config, kept)
+    found += _places(config, kept)
     for part in await asyncio.gather(*(_pbx(name, pbx, config, kept, clock) for name, pbx in config.pbx.items())):
         found += part
     return found
@@ -107,6 +108,20 @@ def _default_agents(config: Config, kept: Kept) -> Iterator[Finding]:
                 f"tenant.{tenant}.default_agent",
                 f"there is no agent {name!r}: campaigns that name none are refused",
                 f"dialerd.toml [tenant.{tenant}] default_agent, or run: dialerd agents create {name!r} …",
+            )
+
+
+def _places(config: Config, kept: Kept) -> Iterator[Finding]:
+    """Agents that were allowed once, or come from before anybody asked."""
+    allowed = config.places()
+    for agent in kept.agents:
+        if (objection := allowed.objection(agent)) is not None:
+            field, message = objection
+            whose = f"agent {agent.name!r} of tenant {agent.tenant}"
+            yield error(
+                "agents.allowed",
+                f"{whose}: its {field} {getattr(agent, field)!r} {message}; its campaigns do not dial",
+                f"dialerd.toml [agents] {field}s, or change the agent",
             )
 
 

@@ -67,6 +67,24 @@ def test_a_call_that_was_committed_before_the_window_closed_is_not_sent_after_it
     virtual(main)
 
 
+def test_a_call_that_was_committed_before_its_place_was_forbidden_is_not_sent(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, QUICK)
+        async with house.running() as daemon:
+            committed = slow_commits(daemon, clock, 5)
+            campaign = await house.campaign(numbers(5), concurrent_calls=5)
+            await committed.wait()
+            house.toml += '[agents]\ncontexts = ["sales"]\n'
+            await daemon.reload(house.read())
+            await clock.sleep(30)
+            assert not house.pbx.ledger.entries
+            assert {call.status for call in await house.calls(campaign.id)} == {CallStatus.NOT_SENT}
+            assert {each.status for each in await house.contacts(campaign.id)} == {ContactStatus.PENDING}
+            await daemon.control.stop("one", campaign.id)
+
+    virtual(main)
+
+
 def test_a_call_that_a_fault_of_ours_keeps_from_being_sent_ends(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

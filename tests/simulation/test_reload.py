@@ -102,6 +102,31 @@ def test_a_lowered_limit_binds_new_calls_and_a_raised_one_is_used_at_once(virtua
     virtual(main)
 
 
+def test_a_place_that_is_no_longer_allowed_gets_no_more_calls_until_it_is(virtual: Virtual, tmp_path: Path) -> None:
+    async def main(clock: VirtualClock) -> None:
+        house = House(clock, tmp_path, TALK, Size(rate=5, channels=10))
+        async with house.running() as daemon:
+            campaign = await house.campaign(numbers(100), concurrent_calls=5)
+            await clock.sleep(10)
+            house.toml += '[agents]\ncontexts = ["sales"]\n'
+            assert await reload(house) == ("agents.contexts",)
+            begun = len(house.pbx.ledger.entries)
+            assert begun
+            await clock.sleep(60)
+            assert len(house.pbx.ledger.entries) == begun
+            told = await explained(house, campaign.id)
+            assert told.summary == "its agent's context 'c' is not allowed by the configuration; allowed: sales"
+            assert {each.mishaps + each.callee_tries for each in await house.contacts(campaign.id)} == {0}
+            await reload(house, (r'"sales"', r'"sales", "c"'))
+            await clock.sleep(1)
+            assert len(house.pbx.ledger.entries) > begun
+            await daemon.control.stop("one", campaign.id)
+            await house.ended(campaign.id)
+        await _at_rest(house, campaign)
+
+    virtual(main)
+
+
 @pytest.mark.slow
 def test_a_new_pbx_with_its_trunk_is_dialled_over_at_once(virtual: Virtual, tmp_path: Path) -> None:
     async def main(clock: VirtualClock) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from dialerd.config import Config, ConfigError, keys, load, parse, warnings
 from dialerd.core.model import Pbx, Tenant, Trunk
+from dialerd.core.places import AllowedPlaces
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "config" / "dialerd.toml"
@@ -85,6 +86,17 @@ def test_a_freeswitch_needs_a_secret_and_no_username() -> None:
     assert (pbx.driver, pbx.link_port) == ("freeswitch", 8021)
     with pytest.raises(ConfigError, match=r"pbx\.main\.secret: is missing"):
         read(of_freeswitch.replace('secret = "hunter2"', ""))
+
+
+def test_agents_may_name_every_context_but_the_ways_out_or_those_that_are_listed() -> None:
+    through = MINIMAL.replace("PJSIP/{number}@carrier-a", "Local/{number}@from-internal")
+    assert read(through).places() == AllowedPlaces(frozenset(), None, frozenset({"from-internal", "dialerd-out"}))
+    listed = read('[agents]\napplications = ["Playback"]\ncontexts = ["sales", "From-Internal"]\n' + through)
+    assert listed.places() == AllowedPlaces(
+        frozenset({"Playback"}), frozenset({"sales", "From-Internal"}), read(through).places().ways_out
+    )
+    assert [path for path, _ in warnings(listed)] == ["agents.contexts[1]"]
+    assert read("[agents]\ncontexts = []\n" + MINIMAL).places().contexts == frozenset()
 
 
 def test_it_is_frozen() -> None:
@@ -193,6 +205,7 @@ def test_it_is_frozen() -> None:
         ("[tenant.default]", "[server]\nlisten='h:70000'\n[tenant.default]", "server.listen", "must be an address"),
         ("[tenant.default]", "[numbers]\nvalidate=''\n[tenant.default]", "numbers.validate", "'possible' or 'valid'"),
         ("[tenant.default]", "[agents]\napplications=['A(b)']\n[tenant.default]", "agents.applications[0]", "alone"),
+        ("[tenant.default]", "[agents]\ncontexts=['a,b']\n[tenant.default]", "agents.contexts[0]", "alone"),
         ("[tenant.default]", "[store]\nurl='sqlite://'\n[tenant.default]", "store.url", "must name a SQLite file"),
         ("[tenant.default]", "[store]\nurl='p://u:hunter2@h/d'\n[tenant.default]", "store.url", "must name a SQLite"),
         ("[tenant.default]", "[store]\nurl='postgresql://u:hunter2@h'\n[tenant.default]", "store.url", "PostgreSQL"),
@@ -479,6 +492,7 @@ EXAMPLES_NOT_DEFAULTS = {
     "tenant.default.max_calls_per_day",
     "tenant.default.max_calls_per_number",
     "numbers.default_region",
+    "agents.contexts",
     "tenant.default.default_region",
     "tenant.default.default_agent",
     "tenant.default.settings.retry",

@@ -75,6 +75,7 @@ def test_nothing_new_changes_nothing() -> None:
         ("old-secret", "new-secret", "pbx.main.secret"),
         ("[dispatch]", '[numbers]\nvalidate = "valid"\n[dispatch]', "numbers.validate"),
         ("[dispatch]", '[agents]\napplications = ["Playback"]\n[dispatch]', "agents.applications"),
+        ("[dispatch]", '[agents]\ncontexts = ["sales"]\n[dispatch]', "agents.contexts"),
         ("[dispatch]", '[logging]\nlevel = "debug"\n[dispatch]', "logging.level"),
     ],
 )

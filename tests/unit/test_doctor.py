@@ -187,6 +187,25 @@ def test_the_command(tmp_path: Path) -> None:
     assert found["tenant.default.default_agent"] == "warning"
 
 
+def test_an_agent_from_before_the_contexts_were_listed(tmp_path: Path) -> None:
+    config, path = tmp_path / "dialerd.toml", tmp_path / "dialerd.db"
+    migrate(f"sqlite:///{path}")
+    with sqlite3.connect(path) as connection:
+        for number, context in enumerate(("sales", "routes")):
+            connection.execute(
+                "INSERT INTO agent (id, tenant, name, kind, context, exten, priority, created_at) "
+                "VALUES (?, 'default', ?, 'dialplan', ?, 's', 1, 0)",
+                (number, context, context),
+            )
+    connection.close()
+    config.write_text('[agents]\ncontexts = ["sales"]\n' + CONFIG.format(folder=tmp_path))
+    told = CliRunner().invoke(main, ["doctor", "--config", str(config), "--json"])
+    (found,) = [each for each in json.loads(told.stdout)["findings"] if each["check"] == "agents.allowed"]
+    assert found["level"] == "error"
+    assert found["message"].startswith("agent 'routes' of tenant default: its context 'routes' is not allowed")
+    assert found["mend"] == "dialerd.toml [agents] contexts, or change the agent"
+
+
 def test_a_configuration_that_cannot_be_used_is_all_that_is_told(tmp_path: Path) -> None:
     config = tmp_path / "dialerd.toml"
     config.write_text(CONFIG.format(folder=tmp_path).replace("max_channels = 5", "max_channels = 0"))
@@ -201,7 +220,7 @@ def test_a_configuration_that_cannot_be_used_is_all_that_is_told(tmp_path: Path)
 def test_the_page_names_every_check() -> None:
     page = (ROOT / "docs/doctor.md").read_text()
     source = "".join(each.read_text() for each in (ROOT / "dialerd/doctor").glob("*.py"))
-    checks = set(re.findall(r'"((?:config|clock|host|store|server)\.\w+)"', source))
+    checks = set(re.findall(r'"((?:agents|config|clock|host|store|server)\.\w+)"', source))
     checks |= {name.replace("{name}", "NAME") for name in re.findall(r'f"(pbx\.\{name\}\.\w+)"', source)}
     assert {"pbx.NAME.maxcalls", "store.schema", "clock.zones"} <= checks
     looked_at, answers = page.split("## Which check answers what")

@@ -11,6 +11,8 @@ import pytest
 from dialerd.core.explain import ContactFacts, explain_campaign, explain_contact
 from dialerd.core.model import CampaignStatus, Contact, ContactStatus
 from dialerd.core.outcome import Outcome
+from dialerd.core.places import AllowedPlaces
+from dialerd.core.plan import plan
 from dialerd.core.snapshot import Gate
 from dialerd.core.throttle import Key, Level
 from tests.support.planning import NOON, World, a_campaign, a_view, at, some_contacts
@@ -29,6 +31,17 @@ class TestCampaign:
             *("tenant_limits", "campaign_limits", "agent_limits", "route", "route"),
         ]
         assert all(each.holds and each.detail for each in told.rules)
+
+    def test_a_place_that_the_configuration_no_longer_allows(self) -> None:
+        view = a_view()
+        assert view.agent is not None
+        snapshot = replace(World().snapshot(view), places=AllowedPlaces(contexts=frozenset({"sales"})))
+        told = explain_campaign(snapshot, view, at(0), in_flight=0)
+        words = f"its agent's context {view.agent.context!r} is not allowed by the configuration; allowed: sales"
+        assert (told.dialing, told.summary) == (False, words)
+        assert plan(snapshot, at(0)).calls == ()
+        allowed = replace(snapshot, places=AllowedPlaces(contexts=frozenset({view.agent.context or ""})))
+        assert plan(allowed, at(0)).calls
 
     def test_one_open_trunk_is_enough(self) -> None:
         world, view = World(gates={A: Gate(False, "trunk a is paused")}), a_view()

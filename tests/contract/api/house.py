@@ -18,7 +18,7 @@ from dialerd.api.routes import AnyRoute
 from dialerd.api.server import ApiServer, all_routes
 from dialerd.api.streams import Streams
 from dialerd.clock import SystemClock, show_id
-from dialerd.config import parse
+from dialerd.config import Config, parse
 from dialerd.core.model import Call, CallStatus, Contact, ContactStatus
 from dialerd.pbx.driver import Accepted, InDoubt, Kept, LinkLost, LinkState, LiveChannel, Originate, Refused, Sink
 from dialerd.process import web_app
@@ -181,6 +181,8 @@ class House:
     session: aiohttp.ClientSession
     keys: Mapping[str, str]
     base: str
+    toml: str
+    """The configuration file, as the daemon read it last."""
     clock: SystemClock = field(default_factory=SystemClock)
 
     def headers(self, key: str | None = "operator") -> dict[str, str]:
@@ -200,6 +202,13 @@ class House:
                 body,
                 await response.json(content_type=None) if is_json else None,
             )
+
+    async def reload(self, *changes: tuple[str, str]) -> None:
+        """Change the configuration file, each text into another, and let the daemon read it again."""
+        for old, new in changes:
+            assert old in self.toml, old
+            self.toml = self.toml.replace(old, new)
+        await self.daemon.reload(read_toml(self.toml))
 
     async def agent(self, key: str = "admin", **values: Any) -> str:
         """Make an agent and return its id."""
@@ -275,6 +284,11 @@ class House:
         return show_id(self.clock.number())
 
 
+def read_toml(text: str) -> Config:
+    """Read a configuration file."""
+    return parse(text, {}, Path("/etc/dialerd/dialerd.toml"), Path.read_text)
+
+
 @contextlib.asynccontextmanager
 async def open_house(
     template: Template,
@@ -289,7 +303,8 @@ async def open_house(
 
     ``dials``: its PBX is the simulated one, with callees in a hurry. ``transport``: instead of the house's endpoint.
     """
-    config = parse(TOML.format(store=template.url(folder, fresh=fresh)), {}, folder / "dialerd.toml", Path.read_text)
+    toml = TOML.format(store=template.url(folder, fresh=fresh))
+    config = read_toml(toml)
     endpoint = Endpoint()
     make = None if dials else lambda *_: SilentDriver()
     daemon = Daemon(config, SystemClock(), Metrics(), make, transport or endpoint)
@@ -306,7 +321,7 @@ async def open_house(
         await up.wait()
         try:
             async with aiohttp.ClientSession() as session:
-                yield House(daemon, server, endpoint, session, template.keys, f"http://127.0.0.1:{server.port}")
+                yield House(daemon, server, endpoint, session, template.keys, f"http://127.0.0.1:{server.port}", toml)
         finally:
             async with asyncio.timeout(DEADLINE):
                 await server.stop(1)

@@ -15,11 +15,10 @@ import pytest
 
 from dialerd.api.server import ApiServer
 from dialerd.clock import SystemClock
-from dialerd.config import parse
 from dialerd.process import web_app
 from dialerd.service import Daemon
 from dialerd.telemetry.metrics import Metrics
-from tests.contract.api.house import DEADLINE, TOML, House, Template, make_store
+from tests.contract.api.house import DEADLINE, TOML, House, Template, make_store, read_toml
 from tests.support.endpoint import Endpoint
 from tests.support.postgres import Cluster
 
@@ -71,14 +70,14 @@ def postgres_template(postgres_keys: PostgresTemplate) -> Iterator[PostgresTempl
 @contextlib.asynccontextmanager
 async def open_standby(template: PostgresTemplate, folder: Path) -> AsyncIterator[House]:
     """Serve what is in the store of a test, as a daemon does that waits for its turn."""
-    config = parse(TOML.format(store=template.url(folder, fresh=False)), {}, folder / "standby.toml", Path.read_text)
-    daemon = Daemon(config, SystemClock(), Metrics(), waits_for=lambda: WAITS_FOR)
+    toml = TOML.format(store=template.url(folder, fresh=False))
+    daemon = Daemon(read_toml(toml), SystemClock(), Metrics(), waits_for=lambda: WAITS_FOR)
     server = ApiServer(web_app(daemon.api))
     async with daemon.standing_by():
         await server.start("127.0.0.1", 0)
         try:
             async with aiohttp.ClientSession() as session:
-                yield House(daemon, server, Endpoint(), session, template.keys, f"http://127.0.0.1:{server.port}")
+                yield House(daemon, server, Endpoint(), session, template.keys, f"http://127.0.0.1:{server.port}", toml)
         finally:
             async with asyncio.timeout(DEADLINE):
                 await server.stop(1)

@@ -117,6 +117,38 @@ async def test_only_allowed_applications_without_expressions(
     assert answer.fields() == [field]
 
 
+@pytest.mark.parametrize("context", ["dialerd-out", "Dialerd-OUT", "routes"])
+async def test_a_context_that_trunks_dial_through_is_no_place_for_answered_calls(house: House, context: str) -> None:
+    """An admin of a tenant would call any number by it, past its prefixes and its do-not-call list."""
+    await house.reload(('"PJSIP/{number}@spare"', '"Local/{number}@routes"'))
+    body = {**DIALPLAN, "context": context, "exten": "19005550100"}
+    answer = await house.ask("POST", "/agents", key="admin", json=body)
+    assert (answer.problem(), answer.fields()) == ((400, "invalid_request"), ["context"])
+    agent_id = await house.agent(name="a")
+    answer = await house.ask("PATCH", f"/agents/{agent_id}", key="admin", json={"context": context})
+    assert (answer.problem(), answer.fields()) == ((400, "invalid_request"), ["context"])
+
+
+async def test_contexts_may_be_listed_and_the_list_changed_while_it_runs(house: House) -> None:
+    agent_id = await house.agent(name="a")
+    campaign_id = await house.campaign("+12025550101", agent_id=agent_id)
+    await house.reload(('applications = ["Playback"]', 'contexts = ["sales"]'))
+    context = (await house.ask("GET", f"/agents/{agent_id}")).json["context"]
+    assert (await house.ask("POST", "/agents", key="admin", json=DIALPLAN)).status == 201
+    other = {**DIALPLAN, "name": "other", "context": "support"}
+    answer = await house.ask("POST", "/agents", key="admin", json=other)
+    assert (answer.problem(), answer.fields()) == ((400, "invalid_request"), ["context"])
+    started = await house.ask("POST", f"/campaigns/{campaign_id}/start")
+    words = f"its agent's context '{context}' is not allowed by the configuration; allowed: sales"
+    assert words in started.json["warnings"], "an agent from before the list"
+    explained = await house.ask("GET", f"/campaigns/{campaign_id}/explain")
+    assert explained.json["summary"] == words
+    await house.reload(('contexts = ["sales"]', f'contexts = ["{context}", "support"]'))
+    assert (await house.ask("POST", "/agents", key="admin", json=other)).status == 201
+    told = (await house.ask("GET", f"/campaigns/{campaign_id}/explain")).json["rules"]
+    assert [rule["holds"] for rule in told if rule["rule"] == "agent"] == [True]
+
+
 async def test_an_allowed_application_is_taken(house: House) -> None:
     body = {"name": "a", "kind": "application", "application": "Playback", "data": "hello-world&costs-$5"}
     answer = await house.ask("POST", "/agents", key="admin", json=body)
