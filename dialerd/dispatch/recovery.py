@@ -240,6 +240,9 @@ class Recovery:
         for live in lives:
             if live.call.id in channels or live.heard_at > asked_at or live.end is not None:
                 self._missing.pop(live.call.id, None)
+            elif self._driver.ending(live.call.id):
+                self._missing.pop(live.call.id, None)
+                self._ask_in(SECOND_LOOK)  # should its end have been told while nobody listened
             elif live.sent_at is None:
                 continue  # its order has not gone out, and waits for its rate, say: no listing can show it
             elif asked_at - live.sent_at < LISTING_LAG and not _was_there(live):

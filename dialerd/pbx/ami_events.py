@@ -160,6 +160,10 @@ class AmiCalls:
         call = self._calls.get(call_id)
         return call_id in self._ended if call is None else call.made
 
+    def ending(self, call_id: str) -> bool:
+        """Whether something of a call's end came; :meth:`settle` ends it soon."""
+        return call_id in self._due
+
     def asked(self, call_id: str, asked: bool = True) -> None:
         """Note that we ask for this call's hangup (or that the PBX refused)."""
         if call_id in self._calls:

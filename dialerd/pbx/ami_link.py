@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 TAG_BYTES = 9
 """Of chance, in the tag of a link."""
+_WHOLE = frozenset({"CoreShowChannelsComplete"})
+"""Ends of lists that say how many rows there were (``ListItems``), and of which a missing one would mean something."""
 _AT_ONCE = 50
 """Actions in one write. A turn of the loop may have hundreds, and what was first would wait until the last is made."""
 _IN_A_TURN = 100
@@ -43,6 +45,7 @@ class AmiAction(Action):  # type: ignore[misc]
         super().__init__([header for header in headers if header[0] in ("Action", "ActionID")])
         self._each = each
         self._answer: AmiMessage | None = None
+        self._rows = 0
 
     def __str__(self) -> str:
         return self._text
@@ -70,13 +73,17 @@ class AmiAction(Action):  # type: ignore[misc]
             self._answer = message
             if self._each is not None and message.response != "Error":
                 return
-        elif message.get("eventlist").lower() not in ("complete", "cancelled"):
+        elif (end := message.get("eventlist").lower()) not in ("complete", "cancelled"):
             assert self._each is not None
+            self._rows += 1
             try:
                 self._each(message)
             except Exception as error:
                 self.future.set_exception(LinkLost(f"fault in the driver: {type(error).__name__}"))
                 raise
+            return
+        elif end == "cancelled" or (message.event in _WHOLE and message.get("listitems") != str(self._rows)):
+            self.future.set_exception(LinkLost(f"Asterisk cut {message.phrase('event')} short"))
             return
         self.future.set_result(self._answer)
 

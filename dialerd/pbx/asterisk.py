@@ -138,6 +138,10 @@ class AsteriskDriver(LinkedDriver[AmiLink]):
         self._calls.keep(listed)
         return tuple(channel for channel in listed.values() if channel.call_id in self._calls)
 
+    def ending(self, call_id: str) -> bool:
+        """Whether a call's Hangup came, and its OriginateResponse is waited for."""
+        return self._calls.ending(call_id)
+
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
         """What Asterisk kept of those of these calls that were answered and have ended. Raises LinkLost."""
         return await self._kept.of(call_ids)

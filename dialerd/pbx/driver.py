@@ -250,6 +250,9 @@ class PbxDriver(Protocol):
         Listed channels that the driver did not know are followed from then on: their events come to the sink.
         """
 
+    def ending(self, call_id: str) -> bool:
+        """Whether the PBX has begun to tell a call's end: its Ended follows by itself, though no listing shows it."""
+
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
         """What the PBX kept of those of these calls that were answered and have ended. Raises LinkLost.
 

@@ -49,6 +49,10 @@ _AT_ONCE = 200
 """Questions about single channels that are sent together."""
 _DOUBT_SECONDS = 0.3
 """From a failed job without a channel to the question whether there is one: events may come a little behind it."""
+_HIDING_SECONDS = 60.0
+"""How long a channel that hangs up may take to tell its end before it counts as gone."""
+_PREPARE_SECONDS = 2.0
+"""From an order to the answers to what has to be asked before it: a later one might be given up already, unsent."""
 _CLOSED_EVERY = 2.0
 """How often a FreeSWITCH that takes no calls is asked whether it does again."""
 _LEAST_BETWEEN = 1.0
@@ -70,6 +74,8 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         self._name = name
         self._thread: EslThread | None = None
         self._calls = EslCalls()
+        self._hiding: dict[str, float] = {}
+        """Calls that the last listing showed while they hang up, and since when (monotonic)."""
         self._gateways, self._dials = self._made_of(trunks or {})
         self._places = Places(clock)
         self._wants_bridges = False
@@ -110,10 +116,13 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         except wire.WireError as error:
             every = wire.of_every_call(error)
             return Refused(str(error), Verdict(Outcome.FAILED, Fault.DAEMON), place_refused=every)
+        begun = self._clock.mono()
         try:
             unknown = await self._prepare(order)
         except LinkLost as error:
             return Refused(str(error), Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
+        if self._clock.mono() - begun > _PREPARE_SECONDS:
+            return Refused("its answers take too long", Verdict(Outcome.UNREACHABLE, Fault.PBX), pbx_closed=True)
         link = self._ready_link()
         if link is None:
             return Refused(
@@ -151,6 +160,7 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         """
         listed: dict[str, LiveChannel] = {}
         new: set[str] = set()
+        hiding: dict[str, float] = {}
         problem: list[str] = []
 
         def each(frame: EslFrame) -> None:
@@ -185,9 +195,10 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
                 if exists:
                     self._calls.exists(channel.call_id)
                     listed.setdefault(channel.call_id, channel)
-                else:
+                elif listed.pop(channel.call_id, None) is not None:
                     # Followed on: a channel that hangs up is hidden already, and tells its end only now.
-                    listed.pop(channel.call_id, None)
+                    hiding[channel.call_id] = self._hiding.get(channel.call_id, self._clock.mono())
+        self._hiding = hiding
         if link is not self._link:
             raise LinkLost("the link was lost behind the listing")
         self._calls.keep(listed)
@@ -196,6 +207,15 @@ class FreeSwitchDriver(LinkedDriver[EslLink]):
         return tuple(
             replace(channel, state=states[channel.call_id]) for channel in listed.values() if channel.call_id in states
         )
+
+    def ending(self, call_id: str) -> bool:
+        """Whether the last listing showed a channel that hangs up, and has perhaps not told its end.
+
+        A slow module of call records (mod_xml_cdr) makes that last: CHANNEL_HANGUP_COMPLETE comes behind it, and only
+        CHANNEL_DESTROY takes the channel out of the listing (switch_core_state_machine.c, switch_core_sqldb.c).
+        """
+        since = self._hiding.get(call_id)
+        return since is not None and call_id in self._calls and self._clock.mono() - since < _HIDING_SECONDS
 
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:  # noqa: ARG002 - the protocol's
         """Nothing: FreeSWITCH is not asked to keep anything."""

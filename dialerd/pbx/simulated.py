@@ -115,6 +115,10 @@ class SimulatedDriver:
         # One that ended while the answer was under way was followed in time, and its end is told already.
         return tuple(channel for channel in listed if channel.call_id in self._calls)
 
+    def ending(self, call_id: str) -> bool:  # noqa: ARG002 - the protocol's
+        """Never: the end of a call is told at once and whole."""
+        return False
+
     def forget(self, call_id: str) -> None:
         """Drop what the driver remembers of a call."""
         self._calls.pop(call_id, None)

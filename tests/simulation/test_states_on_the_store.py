@@ -118,6 +118,9 @@ class ScriptedDriver:
     def forget(self, call_id: str) -> None:
         """Nothing is remembered."""
 
+    def ending(self, call_id: str) -> bool:
+        return False
+
     async def watch(self, trunks: Mapping[str, str]) -> None:
         """It says nothing of its trunks."""
 

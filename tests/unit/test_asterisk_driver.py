@@ -21,9 +21,10 @@ from dialerd.pbx.driver import (
     LiveChannel,
     Place,
     Refused,
+    Ringing,
 )
 from dialerd.pbx.driver import ChannelState as State
-from tests.fakes.ami_peer import Action, ami_peer, error, success
+from tests.fakes.ami_peer import Action, ami_peer, error, message, success
 from tests.support.asterisk_bench import (
     CALL,
     OTHER,
@@ -117,11 +118,11 @@ async def test_a_call_is_placed_once(bench: Bench) -> None:
 
 async def test_the_reason_of_a_refusal_is_a_line_of_text_and_not_long(bench: Bench) -> None:
     await bench.up()
-    for message, reason in (
+    for text, reason in (
         ("Extension does not\0exist.\x1b[0m", "Extension does not exist. [0m"),
         ("x" * 200_000, "x" * 200),
     ):
-        bench.peer.answers["Originate"] = lambda action, message=message: error(action, message)  # type: ignore[misc]
+        bench.peer.answers["Originate"] = lambda action, text=text: error(action, text)  # type: ignore[misc]
         refused = await bench.driver.originate(an_order())
         assert isinstance(refused, Refused)
         assert refused.reason == reason
@@ -187,6 +188,39 @@ async def test_a_listing_that_fails_is_a_lost_link(bench: Bench, answer: Callabl
     bench.peer.answers["CoreShowChannels"] = answer
     with pytest.raises(LinkLost):
         await bench.driver.live()
+
+
+@pytest.mark.parametrize("end", [("Cancelled", 1), ("Complete", 2)])
+async def test_a_listing_that_is_not_whole_is_none(bench: Bench, end: tuple[str, int]) -> None:
+    """Calls that it does not show would be taken for gone."""
+    await bench.up()
+    how, items = end
+
+    def listing(action: Action) -> bytes:
+        tag = f"ActionID: {action['ActionID']}"
+        row = message("Event: CoreShowChannel", tag, f"Uniqueid: {CALL}", "ChannelState: 6", "Duration: 00:00:01")
+        last = message("Event: CoreShowChannelsComplete", tag, f"EventList: {how}", f"ListItems: {items}")
+        return success(action, "EventList: start") + row + last
+
+    bench.peer.answers["CoreShowChannels"] = listing
+    with pytest.raises(LinkLost, match="short"):
+        await bench.driver.live()
+
+
+async def test_a_call_of_which_half_of_the_end_came_is_ending(bench: Bench) -> None:
+    """No listing shows it any more, and its OriginateResponse is waited for."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.send(newchannel())
+    await bench.told.heard(Dialling, CALL)
+    assert not bench.driver.ending(CALL)
+    bench.peer.send(hangup(cause=17, state=5))
+    await bench.told.heard(Ringing, CALL)
+    assert bench.driver.ending(CALL)
+    bench.peer.send(response(word="Failure", reason=5))
+    ended = await bench.told.ended(CALL)
+    assert ended.verdict.outcome is Outcome.BUSY
+    assert not bench.driver.ending(CALL)
 
 
 async def test_hangup(bench: Bench) -> None:

@@ -300,6 +300,41 @@ async def test_a_call_that_the_listing_still_shows_after_its_end_is_not_live(ben
     assert f"api uuid_dump {CALL}" in bench.peer.commands
 
 
+async def test_a_channel_that_hangs_up_slowly_is_ending_until_the_listing_lacks_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``uuid_exists`` hides it already, and its end is told behind a module that writes call records."""
+    await bench.up()
+    await bench.driver.originate(an_order())
+    await bench.told.heard(Answered, CALL)
+    assert not bench.driver.ending(CALL)
+    mark = bench.told.mark
+    bench.peer.cut()
+    bench.peer.calls.crash()
+    await bench.told.link(LinkUp, after=mark)
+    bench.peer.answers["api show"] = lambda _: response(json.dumps({"row_count": 1, "rows": [ROW]}))
+    assert await bench.driver.live() == ()
+    assert bench.driver.ending(CALL)
+    with monkeypatch.context() as patched:
+        patched.setattr(freeswitch, "_HIDING_SECONDS", 0.0)
+        assert not bench.driver.ending(CALL), "it may not hide for ever"
+    bench.peer.answers["api show"] = lambda _: response('{"row_count": 0}\n')
+    assert await bench.driver.live() == ()
+    assert not bench.driver.ending(CALL)
+
+
+async def test_an_order_whose_place_took_too_long_to_be_asked_for_is_not_sent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recovery may have given the call up meanwhile."""
+    monkeypatch.setattr(freeswitch, "_PREPARE_SECONDS", -1.0)
+    await bench.up()
+    answer = await bench.driver.originate(an_order())
+    assert isinstance(answer, Refused)
+    assert answer.pbx_closed
+    assert not [line for line in bench.peer.commands if "originate" in line]
+
+
 async def test_a_call_that_was_answered_just_before_the_link_is_found_answered(bench: Bench) -> None:
     """``show channels`` says for some tenths of a second that it rings; nobody will tell of its answer again."""
     await bench.up()

@@ -44,6 +44,10 @@ class Pbx:
     forgotten: list[str] = field(default_factory=list)
     results: dict[str, Kept] = field(default_factory=dict)
     hung_up: list[str] = field(default_factory=list)
+    ends: set[str] = field(default_factory=set)
+
+    def ending(self, call_id: str) -> bool:
+        return call_id in self.ends
 
     async def live(self) -> tuple[LiveChannel, ...]:
         self.asked.append(self.clock.mono())
@@ -359,6 +363,21 @@ def test_a_call_that_waits_for_its_rate_is_not_gone(virtual: Virtual, metrics: M
         bench.calls.sent(live)
         bench.recovery.doubt()
         await bench.clock.sleep(LISTING_LAG + SECOND_LOOK + 0.5)
+        assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
+
+    play(virtual, metrics, scene)
+
+
+def test_a_call_whose_end_is_being_told_is_not_overtaken_by_listings(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.from_before()
+        bench.pbx.ends = {"call"}
+        bench.recovery.link_up()
+        await bench.clock.sleep(3 * ROUTINE)
+        assert bench.ended == []
+        bench.pbx.ends = set()
+        bench.recovery.doubt()
+        await bench.clock.sleep(SECOND_LOOK + 0.5)
         assert bench.outcomes() == {"call": Outcome.INTERRUPTED}
 
     play(virtual, metrics, scene)

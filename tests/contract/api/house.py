@@ -105,6 +105,9 @@ class SilentDriver:
     async def live(self) -> tuple[LiveChannel, ...]:
         raise LinkLost("unreachable")
 
+    def ending(self, call_id: str) -> bool:
+        return False
+
     def forget(self, call_id: str) -> None:
         """Nothing is remembered."""
 
