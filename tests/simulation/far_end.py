@@ -1,11 +1,13 @@
-"""A driver of the simulated PBX that others listen in on, and at whose steps the process may die."""
+"""A simulated PBX that writes down what became of its calls, and a driver of it at whose steps the process may die."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from dialerd.clock import VirtualClock
 from dialerd.pbx.driver import (
@@ -15,6 +17,10 @@ from dialerd.pbx.driver import (
     Ended,
     HandedOver,
     InDoubt,
+    Kept,
+    LinkDown,
+    LinkLost,
+    LinkUp,
     LiveChannel,
     Originate,
     PbxEvent,
@@ -25,6 +31,48 @@ from dialerd.pbx.driver import (
 from dialerd.pbx.simulated import SimulatedDriver, SimulatedPbx
 
 _OF_A_CHANNEL = (Dialling, Ringing, Answered, HandedOver)
+
+
+@dataclass(slots=True)
+class Fate:
+    """What became of a channel, whoever heard of it; times on the monotonic clock."""
+
+    rang: float | None = None
+    answered: float | None = None
+    handed_over: bool = False
+    ended: float | None = None
+    """None: it lives, or vanished with its PBX."""
+
+
+class WatchedPbx(SimulatedPbx):
+    """A PBX that writes down what it tells, whether the link is up or not."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.fates: defaultdict[str, Fate] = defaultdict(Fate)
+
+    def _tell(self, event: Any) -> None:
+        now = self.clock.mono()
+        match event:
+            case Ringing(call_id):
+                self.fates[call_id].rang = now
+            case Answered(call_id):
+                self.fates[call_id].answered = now
+            case HandedOver(call_id):
+                self.fates[call_id].handed_over = True
+            case Ended(call_id):
+                self.fates[call_id].ended = now
+        super()._tell(event)
+
+
+@dataclass(slots=True)
+class LookUp:
+    """What a PBX was asked about a call that had ended."""
+
+    over: float = math.inf
+    """When (monotonic) the last such question was answered, or failed."""
+    failed: bool = False
+    """One of them did."""
 
 
 class LateBook:
@@ -79,17 +127,27 @@ class WatchedDriver(SimulatedDriver):
         told: Callable[[Ended], None],
         sent: Callable[[str], None],
         late: LateBook,
+        *,
+        looked_up: defaultdict[str, LookUp],
+        fault: Callable[[str], None],
     ) -> None:
         """Take who listens.
 
         ``on_step``: hears of each step; False: the process is dead. ``told``: hears of each end that was heard;
-        ``sent``: of each order that goes out.
+        ``sent``: of each order that goes out; ``looked_up``: takes what the PBX is asked about ended calls; ``fault``:
+        hears of each law that shows broken at once.
         """
         super().__init__(name, pbx, clock, trunks)
         self._on_step = on_step
         self._told = told
         self._sent = sent
         self._late = late
+        self._looked_up = looked_up
+        self._fault = fault
+        self._known = False
+        """A listing was told that was asked for after its link came up and after the last order in doubt."""
+        self._doubts = 0
+        """Counts what makes a listing that was asked for before it worthless."""
         self.looked_at = -math.inf
         """When it asked for the listing that it was told last."""
         self.ended_at: float | None = None
@@ -101,6 +159,8 @@ class WatchedDriver(SimulatedDriver):
         def hear(event: PbxEvent) -> None:
             if not self._on_step("event"):
                 return
+            if isinstance(event, LinkUp | LinkDown):
+                self._doubt()
             if isinstance(event, Ended) and event.call_id not in self._late.given_up:
                 self._told(event)
             elif isinstance(event, _OF_A_CHANNEL):
@@ -114,24 +174,47 @@ class WatchedDriver(SimulatedDriver):
         if not self._on_step("send"):
             await asyncio.get_running_loop().create_future()
         self._sent(order.call_id)
+        if not self._known:
+            self._fault(f"{order.call_id} was sent before it was known what lives on its PBX")
         answer = await super().originate(order)
+        if isinstance(answer, InDoubt):
+            self._doubt()
         if not self._on_step("receipt"):
             await asyncio.get_running_loop().create_future()
         return answer
 
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels."""
-        asked_at = self._clock.mono()
+        asked_at, doubts = self._clock.mono(), self._doubts
         listed = await super().live()
+        self._known = self._known or doubts == self._doubts
         self.looked_at = asked_at
         for channel in listed:
             self._late.came(channel.call_id, self)
         return listed
 
+    def _doubt(self) -> None:
+        self._known, self._doubts = False, self._doubts + 1
+
     async def hangup(self, call_id: str) -> bool:
         """Ask the PBX to hang a call up."""
         self._late.asked_to_end(call_id)
         return await super().hangup(call_id)
+
+    async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
+        """What the PBX kept of calls."""
+        asked = [self._looked_up[call_id] for call_id in call_ids]
+        for each in asked:
+            each.over = math.inf
+        try:
+            return await super().kept(call_ids)
+        except LinkLost:
+            for each in asked:
+                each.failed = True
+            raise
+        finally:
+            for each in asked:
+                each.over = self._clock.mono()
 
     def forget(self, call_id: str) -> None:
         """Drop what is remembered of a call that nobody follows any more."""

@@ -79,9 +79,11 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
             books.archive(folder / "dialerd.db")
             world.sent.clear()
             world.told.clear()
+            world.looked_up.clear()
             world.late.clear()
             for pbx in world.pbxs.values():
                 pbx.ledger = Ledger(pbx.settings.ledger_size)
+                pbx.fates.clear()
             # What the day's daemons held is let go of before anything is counted.
             del played
             await clock.sleep(max(0.0, began + _DAY - clock.mono()))

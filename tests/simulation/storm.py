@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,11 +18,15 @@ from dialerd.pbx.simulated import SimulatedPbx
 from dialerd.service import Daemon
 from dialerd.store import callbacks, contacts
 from dialerd.store.errors import StoreError
-from tests.simulation.disk import BROKEN, FULL, LOCKED
+from tests.simulation.disk import BROKEN, BUSY_SECONDS, FULL, LOCKED
 from tests.simulation.scenario import PBX_OF, Dice, Limit, Scenario
 from tests.simulation.world import Gone, World
 
 STEPS = ("send", "receipt", "event", "BEGIN IMMEDIATE", "BEGIN", "INSERT", "UPDATE", "commit", "durable", "any")
+JOURNAL_PAUSE = 1.5
+"""Seconds after which a commit that failed is tried again, at the most."""
+LATEST_EVENT = 40.0
+"""Seconds by which an event comes late at the most."""
 TRUNKS = {name: f"PJSIP/{{number}}@{name}" for name in PBX_OF}
 
 
@@ -75,6 +79,10 @@ class Storm:
         self.promised: defaultdict[str, list[Span]] = defaultdict(list)
         """When each number was promised a callback for sure, and for when."""
         self.jumps: list[float] = []
+        self.untrue: defaultdict[str, list[Span]] = defaultdict(list)
+        """When each PBX told its events late, by half or not at all, without its link being lost."""
+        self.disk_trouble: list[Span] = []
+        """When commits took long, or failed."""
         self.happened: defaultdict[str, int] = defaultdict(int)
         self._faults: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._kill, 2),
@@ -146,6 +154,14 @@ class Storm:
         with contextlib.suppress(Rejected, StoreError, Gone):
             await fault()
 
+    @contextlib.contextmanager
+    def _noted(self, spans: list[Span], after: float = 0.0) -> Iterator[None]:
+        """Note when this block runs, and for how long after it what it did may still show."""
+        span = Span(self._clock.mono())
+        spans.append(span)
+        yield
+        span.until = self._clock.mono() + after
+
     # -- the process ----------------------------------------------------------------------------------------------
 
     async def _kill(self) -> None:
@@ -160,7 +176,10 @@ class Storm:
     # -- the PBX and its link -------------------------------------------------------------------------------------
 
     def _pbx(self) -> SimulatedPbx:
-        return self._world.pbxs[self._dice.one(tuple(self._world.pbxs))]
+        return self._world.pbxs[self._name()]
+
+    def _name(self) -> str:
+        return self._dice.one(tuple(self._world.pbxs))
 
     async def _cut(self) -> None:
         pbx = self._pbx()
@@ -169,9 +188,11 @@ class Storm:
         pbx.restore_link()
 
     async def _hold(self) -> None:
-        pbx = self._pbx()
+        name = self._name()
+        pbx = self._world.pbxs[name]
         pbx.hold_link()
-        await self._clock.sleep(self._dice.one((0.5, 3.0, 4.9, 8.0, 20.0)))
+        with self._noted(self.untrue[name]):
+            await self._clock.sleep(self._dice.one((0.5, 3.0, 4.9, 8.0, 20.0)))
         pbx.resume_link()
 
     async def _reboot_pbx(self) -> None:
@@ -197,17 +218,19 @@ class Storm:
 
     async def _lie(self) -> None:
         """Events are lost, late, out of order and told twice; receipts never come; a listing overlooks a channel."""
-        pbx = self._pbx()
+        name = self._name()
+        pbx = self._world.pbxs[name]
         pbx.settings = replace(
             self._scenario.callees,
             originate_in_doubt_share=self._dice.one((0.0, 0.1, 0.3)),
             lost_event_share=self._dice.one((0.0, 0.1, 0.4)),
             duplicate_event_share=self._dice.one((0.0, 0.3)),
             late_event_share=self._dice.one((0.0, 0.2, 0.5)),
-            late_event_seconds=(0.0, self._dice.one((0.5, 5.0, 40.0))),
+            late_event_seconds=(0.0, self._dice.one((0.5, 5.0, LATEST_EVENT))),
         )
         pbx.overlooks_share = self._dice.one((0.0, 0.3))
-        await self._clock.sleep(self._dice.between(2.0, 30.0))
+        with self._noted(self.untrue[name], LATEST_EVENT):
+            await self._clock.sleep(self._dice.between(2.0, 30.0))
         pbx.settings = self._scenario.callees
         pbx.overlooks_share = 0.0
 
@@ -248,13 +271,15 @@ class Storm:
         disk = self._world.disk
         slow = self._dice.one((0.2, 1.0, 4.0))
         disk.commit_seconds, disk.read_seconds = (0.0, slow), (0.0, slow / 4)
-        await self._clock.sleep(self._dice.between(2.0, 20.0))
+        with self._noted(self.disk_trouble, 2 * slow):
+            await self._clock.sleep(self._dice.between(2.0, 20.0))
         disk.commit_seconds, disk.read_seconds = self._scenario.commit_seconds, (0.0, 0.0)
 
     async def _fail_disk(self) -> None:
         disk = self._world.disk
         disk.trouble = self._dice.one((LOCKED, FULL, BROKEN))
-        await self._clock.sleep(self._dice.between(0.1, 15.0))
+        with self._noted(self.disk_trouble, BUSY_SECONDS + JOURNAL_PAUSE):
+            await self._clock.sleep(self._dice.between(0.1, 15.0))
         disk.trouble = None
 
     async def _jump(self) -> None:

@@ -15,9 +15,10 @@ from dialerd.dispatch.receipts import LISTING_LAG
 from dialerd.pbx.simulated_pbx import LedgerEntry
 from dialerd.store.schema import OUTCOME_COLUMNS
 from tests.simulation.books import Books, Row
+from tests.simulation.far_end import Fate
 from tests.simulation.scenario import Limit, Scenario
 from tests.simulation.storm import Change, Running, Span, Storm
-from tests.simulation.world import World
+from tests.simulation.world import Told, World
 
 WIRE_SECONDS = 0.01
 """The ways of two orders to the far end differ by less than this."""
@@ -27,6 +28,13 @@ HANGUP_SECONDS = 0.1
 """A daemon that is told of a late channel has it hung up within this."""
 LOOKUP_SECONDS = 20.0
 """And within this where a daemon before it gave the call up: the store has to say so, and may fail for a while."""
+COMMIT_SECONDS = 0.5
+"""What is known is written within this, as long as the disk is well."""
+TALK_SECONDS = 0.1
+"""A conversation is measured as exactly as this."""
+_OF_ANSWERED = frozenset({"answered", "abandoned"})
+_OF_CANCELLED = frozenset({"no_answer", "unreachable"})
+"""What a hangup that we asked for ends in, by why we asked."""
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 _END_KINDS = ("completed", "failed", "retry_scheduled")
 _STEPS = {
@@ -299,10 +307,66 @@ def no_result_is_lost(case: Case) -> Iterator[str]:
     """An end that a daemon heard is what the store says, unless that daemon died before it could write it."""
     for call_id, told in case.world.told.items():
         call = case.books.calls.get(call_id)
-        if call is None or told.generation in case.world.killed | case.world.unwritten:
+        if call is None or not _written(case, call_id, told):
             continue
-        if call["outcome"] == "interrupted":
-            yield f"the PBX had told {told.event.verdict}: {_shown(call)}"
+        event, answered = told.event, call["answered_at"] is not None
+        outcomes = _OF_ANSWERED if answered else _OF_CANCELLED if event.verdict.outcome == "cancelled" else frozenset()
+        if call["outcome"] not in outcomes | ({event.verdict.outcome} if not answered else set()):
+            yield f"the PBX had told {event.verdict}: {_shown(call)}"
+        if (call["hangup_cause"], call["sip_status"]) != (event.hangup_cause, event.sip_status):
+            yield f"the PBX had told cause {event.hangup_cause} and {event.sip_status}: {_shown(call)}"
+        if (call["status"] == "not_sent") == (event.channel or answered):
+            yield f"the PBX had told {event}: {_shown(call)}"
+
+
+def _written(case: Case, call_id: str, told: Told) -> bool:
+    """Whether whoever heard an end lived on for long enough to write it, after it had looked up what it had to."""
+    if told.generation in case.world.unwritten:
+        return False
+    died = case.world.killed.get(told.generation, math.inf)
+    known = max(told.at, case.world.looked_up[call_id].over) if call_id in case.world.looked_up else told.at
+    if died <= known + COMMIT_SECONDS:
+        return False
+    return died == math.inf or not any(_overlaps(span, known, died) for span in case.storm.disk_trouble)
+
+
+def _overlaps(span: Span, since: float, until: float) -> bool:
+    return span.since <= until and span.until >= since
+
+
+def an_answered_call_is_told_as_it_was(case: Case) -> Iterator[str]:
+    """Whoever heard of it and whenever, its PBX has kept it: it was answered, and how long it talked.
+
+    Not where the PBX told its events late or not at all over a link that stayed, could not be asked what it kept, or
+    had been given up while the callee still talked.
+    """
+    for name, pbx in case.world.pbxs.items():
+        for call_id, fate in pbx.fates.items():
+            call = case.books.calls.get(call_id)
+            if call is None or fate.answered is None or fate.ended is None:
+                continue
+            if case.world.late.given_up.get(call_id, math.inf) < fate.ended:
+                continue
+            began = case.world.sent[call_id].mono
+            if any(_overlaps(span, began, fate.ended) for span in case.storm.untrue[name]):
+                continue
+            if call_id in case.world.looked_up and case.world.looked_up[call_id].failed:
+                continue
+            yield from _unlike(case, call, fate)
+
+
+def _unlike(case: Case, call: Row, fate: Fate) -> Iterator[str]:
+    assert fate.answered is not None
+    assert fate.ended is not None
+    expected = "answered" if fate.handed_over or not call["hands_over"] else "abandoned"
+    # Whoever answers in the moment in which the ringing is given up is hung up.
+    given_up = call["outcome"] == "abandoned" and call["hung_up_by"] == "dialer"
+    if call["outcome"] != expected and not given_up:
+        yield f"{expected}, from {fate.answered:.3f} to {fate.ended:.3f}: {_shown(call)}"
+    talk = fate.ended - fate.answered
+    jumped = any(fate.answered - TALK_SECONDS <= jump <= fate.ended + TALK_SECONDS for jump in case.storm.jumps)
+    if not jumped and (call["talk_seconds"] is None or abs(call["talk_seconds"] - talk) > TALK_SECONDS):
+        yield f"it talked for {talk:.3f} s: {_shown(call)}"
 
 
 def events_walk_the_table(case: Case) -> Iterator[str]:
@@ -410,6 +474,7 @@ LAWS: tuple[Callable[[Case], Iterator[str]], ...] = (
     a_paused_campaign_is_silent,
     a_promise_is_not_kept_too_early,
     no_result_is_lost,
+    an_answered_call_is_told_as_it_was,
     events_walk_the_table,
     a_call_tells_each_step_once,
     a_follower_hears_every_event_once,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,12 @@ from dialerd.clock import VirtualClock, stream
 from dialerd.config import Config, parse
 from dialerd.core.model import Moment
 from dialerd.pbx.driver import Ended
-from dialerd.pbx.simulated import SimulatedPbx, SimulatedSettings
+from dialerd.pbx.simulated import SimulatedSettings
 from dialerd.service import Daemon
 from dialerd.store import sqlite_link
 from dialerd.telemetry.metrics import Metrics
 from tests.simulation.disk import Disk
-from tests.simulation.far_end import LateBook, WatchedDriver
+from tests.simulation.far_end import LateBook, LookUp, WatchedDriver, WatchedPbx
 from tests.support.stores import new_store
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ class Told:
 
     event: Ended
     generation: int
+    at: float
+    """When, on the monotonic clock."""
 
 
 @dataclass
@@ -66,12 +69,14 @@ class World:
     settings: SimulatedSettings
     generation: int = 0
     """Counts the daemons."""
-    killed: set[int] = field(default_factory=set)
-    """Those that died."""
+    killed: dict[int, float] = field(default_factory=dict)
+    """Those that died, and when (monotonic)."""
     unwritten: set[int] = field(default_factory=set)
     """Those that stopped in order while the store failed, and could not write all that they had heard."""
     told: dict[str, Told] = field(default_factory=dict)
     """The first end that any daemon heard of each call."""
+    looked_up: defaultdict[str, LookUp] = field(default_factory=lambda: defaultdict(LookUp))
+    """What the PBXs were asked of each call that had ended."""
     sent: dict[str, Moment] = field(default_factory=dict)
     """When each order went out, by both clocks: from then on nobody can take it back."""
     faults: list[str] = field(default_factory=list)
@@ -84,7 +89,7 @@ class World:
         self.disk = Disk(self.clock, stream(f"{self.seed}/disk"))
         self.disk.on_trip = self._step
         self.late = LateBook(self.clock)
-        self.pbxs = {name: SimulatedPbx(self.settings, self.clock) for name in self.config.pbx}
+        self.pbxs = {name: WatchedPbx(self.settings, self.clock) for name in self.config.pbx}
         self.daemon: Daemon | None = None
         self._up = asyncio.Event()
         self._ours: set[asyncio.Task[Any]] = set()
@@ -154,9 +159,7 @@ class World:
             await asyncio.wait((running, waits[1]), return_when=asyncio.FIRST_COMPLETED)
         self._up.clear()
         died = self._dead.is_set()
-        if died:
-            self.killed.add(self.generation)
-        elif metrics.dropped.labels("journal_step")._value.get():
+        if not died and metrics.dropped.labels("journal_step")._value.get():
             self.unwritten.add(self.generation)
         for wait in waits:
             wait.cancel()
@@ -180,6 +183,7 @@ class World:
             return
         self._fuse = None
         self._dead.set()
+        self.killed[self.generation] = self.clock.mono()
         self._up.clear()
         self.disk.cut()
         for driver in self.daemon.drivers.values():
@@ -221,14 +225,22 @@ class World:
         generation = self.generation
 
         def told(event: Ended) -> None:
-            self.told.setdefault(event.call_id, Told(event, generation))
+            self.told.setdefault(event.call_id, Told(event, generation, self.clock.mono()))
 
         def sent(call_id: str) -> None:
             if call_id in self.sent:
                 self.faults.append(f"{call_id} was sent twice")
             self.sent[call_id] = self.clock.now()
 
-        return WatchedDriver(name, self.pbxs[name], self.clock, trunks, self._step, told, sent, self.late)
+        return WatchedDriver(
+            name,
+            self.pbxs[name],
+            self.clock,
+            trunks,
+            *(self._step, told, sent, self.late),
+            looked_up=self.looked_up,
+            fault=self.faults.append,
+        )
 
     def _step(self, step: str) -> bool:
         """Count down to the step at which the daemon is to die; False: it is dead."""
