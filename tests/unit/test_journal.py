@@ -223,7 +223,9 @@ def test_a_store_that_fails_among_single_steps_keeps_them_ahead_of_newer_ones(
         for each in (bad, ringing, ended):
             bench.journal.step(each)
         # It comes while the steps are written one by one, each in a commit of its own.
-        clock.call_at(0.0025, lambda: bench.journal.step(newest))
+        await clock.sleep(GATHER_SECONDS + 0.0015)
+        assert (len(bench.store.tries), bench.journal.backlog) == (2, 3)
+        bench.journal.step(newest)
         await clock.sleep(60)
         assert bench.store.steps == [ringing, ended, newest]
         assert bench.dropped() == 1
