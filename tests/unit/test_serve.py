@@ -44,6 +44,11 @@ class Served:
                 if self.logged[-1]["event"] == event:
                     return self.logged[-1]
 
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._process.send_signal(number)
@@ -102,6 +107,20 @@ async def test_it_makes_its_store_says_ready_and_stops_when_told(tmp_path: Path,
         assert await daemon.stop() == 0
     assert (daemon.events[0], daemon.events[-1]) == ("store_created", "stopped")
     assert (tmp_path / "dialerd.db").exists()
+
+
+async def test_a_second_daemon_on_the_same_file_does_not_start(tmp_path: Path) -> None:
+    """Two that dial from one store would call everybody twice, and take their limits twice."""
+    async with served(tmp_path) as first:
+        await first.until("ready")
+        async with served(tmp_path) as second:
+            assert await second.end() == 1
+        told = next(each for each in second.logged if each["event"] == "not_started")
+        assert f"(process {first.pid}) has the store {tmp_path / 'dialerd.db'} open" in told["reason"]
+        assert await first.stop() == 0
+    async with served(tmp_path) as third:
+        await third.until("ready")
+        assert await third.stop() == 0
 
 
 async def test_systemd_is_told(tmp_path: Path) -> None:

@@ -12,6 +12,16 @@ from dialerd.store.sqlite_link import SqliteBackend, connector
 DEADLINE = 30.0
 
 
+async def test_a_commit_survives_a_power_cut_and_readers_do_not_hold_it_up(tmp_path: Path) -> None:
+    """What SQLite itself says of the writer's connection: each commit is flushed to the disk, in a log of its own."""
+    engine = SqliteBackend(str(tmp_path / "a.db")).engine(writing=True, size=1)
+    async with engine.connect() as conn:
+        told = [(await conn.exec_driver_sql(f"PRAGMA {each}")).scalar() for each in ("synchronous", "journal_mode")]
+    await engine.dispose()
+    full = 2
+    assert told == [full, "wal"]
+
+
 async def test_a_connection_that_is_stopped_while_it_closes_is_closed(tmp_path: Path) -> None:
     connection = await connector(str(tmp_path / "a.db"), timeout=1.0)()
     closing = asyncio.ensure_future(connection.close())
