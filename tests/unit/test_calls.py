@@ -453,6 +453,37 @@ def test_a_call_from_before_keeps_what_is_left_of_its_time(virtual: Virtual, met
     virtual(main)
 
 
+def test_a_call_from_before_that_only_dials_is_asked_about_and_hung_up_at_last(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    async def main(clock: VirtualClock) -> None:
+        bench = Bench(clock, metrics)
+        bench.calls.resume(bench.live, clock.mono())
+        await clock.sleep(SETUP + GRACE_SECONDS - 0.1)
+        assert bench.overdue == []
+        await clock.sleep(GRACE_SECONDS + 0.2)
+        assert bench.overdue == pytest.approx([SETUP + GRACE_SECONDS, SETUP + 2 * GRACE_SECONDS])
+        assert bench.hung_up == [(SETUP + 2 * GRACE_SECONDS, Goal.SETUP)]
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("missing_since", [None, 7.0])
+def test_an_order_that_its_pbx_does_not_know_is_under_way_no_more(
+    virtual: Virtual, metrics: Metrics, missing_since: float | None
+) -> None:
+    """From the first listing without it on; nobody says so of a call that is over by its PBX's own timers."""
+    arrived: list[float] = []
+
+    def scene(bench: Bench) -> None:
+        bench.live.arrived = arrived.append
+        bench.calls.settle_unknown(bench.live, missing_since)
+
+    bench = run(virtual, metrics, scene)
+    assert bench.call.outcome is Outcome.INTERRUPTED
+    assert arrived == ([] if missing_since is None else [missing_since])
+
+
 @pytest.mark.parametrize("ago", [timedelta(hours=1), timedelta(hours=-1)])
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_wall_clock_that_was_set_between_two_lives_ends_no_call(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import cast
@@ -45,6 +45,10 @@ class Pbx:
     results: dict[str, Kept] = field(default_factory=dict)
     hung_up: list[str] = field(default_factory=list)
     ends: set[str] = field(default_factory=set)
+    refuses: list[bool | LinkLost] = field(default_factory=list)
+    """What comes of the next hangups that are asked for; behind them each is taken."""
+    behind_kept: Callable[[], None] = lambda: None
+    """Happens between the answer to what was kept and whoever waits for it."""
 
     def ending(self, call_id: str) -> bool:
         return call_id in self.ends
@@ -62,11 +66,15 @@ class Pbx:
         await self.clock.sleep(self.takes)
         if self.fails or self.state is not LinkState.UP:
             raise LinkLost("gone")
+        self.behind_kept()
         return {call_id: self.results[call_id] for call_id in call_ids if call_id in self.results}
 
     async def hangup(self, call_id: str) -> bool:
         self.hung_up.append(call_id)
-        return True
+        answer = self.refuses.pop(0) if self.refuses else True
+        if isinstance(answer, LinkLost):
+            raise answer
+        return answer
 
     def forget(self, call_id: str) -> None:
         self.forgotten.append(call_id)
@@ -86,7 +94,7 @@ class Bench:
         self.clock, self.metrics = clock, metrics
         self.pbx = Pbx(clock)
         self.ended: list[LiveCall] = []
-        self.woken = 0
+        self.woken = self.settled = 0
         self.hangups: list[asyncio.Future[None]] = []
         self.calls = Calls(
             cast(Journal, Steps()),
@@ -98,7 +106,10 @@ class Bench:
             on_overdue=lambda _: self.recovery.doubt(),
         )
         driver = cast(PbxDriver, self.pbx)
-        self.recovery = Recovery("main", driver, self.calls, clock, metrics, settled=lambda: None, wake=self.wake)
+        self.recovery = Recovery("main", driver, self.calls, clock, metrics, settled=self.settle, wake=self.wake)
+
+    def settle(self) -> None:
+        self.settled += 1
 
     def wake(self) -> None:
         self.woken += 1
@@ -395,6 +406,82 @@ def test_a_hangup_that_was_put_off_is_asked_as_soon_as_the_pbx_is_known(virtual:
         await bench.clock.sleep(1)
         assert bench.recovery.gate().open
         assert bench.pbx.hung_up == ["stays"]
+
+    play(virtual, metrics, scene)
+
+
+@pytest.mark.parametrize("answer", [False, LinkLost("Permission denied")], ids=["no such channel", "not asked"])
+def test_a_hangup_that_is_refused_is_followed_by_a_listing_and_asked_again(
+    virtual: Virtual, metrics: Metrics, answer: bool | LinkLost
+) -> None:
+    """Its end was not heard, or it will not come: either way nothing else would tell."""
+
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        live = bench.a_call()
+        await bench.clock.sleep(1)
+        asked = len(bench.pbx.asked)
+        bench.pbx.channels, bench.pbx.refuses = {"call": ChannelState.UP}, [answer]
+        live.aim(Goal.STOP)
+        await bench.recovery.hang_up(live)
+        assert not live.asked
+        await bench.clock.sleep(1)
+        assert len(bench.pbx.asked) == asked + 1
+        assert (bench.pbx.hung_up, live.asked) == (["call", "call"], True)
+
+    play(virtual, metrics, scene)
+
+
+def test_orders_in_doubt_are_settled_by_the_loss_of_the_link_and_by_the_first_listing(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    """What did not arrive by then never will: the rates that wait for it would wait without end."""
+
+    async def scene(bench: Bench) -> None:
+        bench.recovery.link_up()
+        await bench.clock.sleep(1)
+        assert bench.settled == 1
+        bench.recovery.in_doubt()
+        assert bench.settled == 1
+        await bench.clock.sleep(1)
+        assert bench.settled == 2
+        bench.recovery.link_down()
+        assert bench.settled == 3
+
+    play(virtual, metrics, scene)
+
+
+def test_an_order_in_doubt_behind_the_question_needs_a_listing_of_its_own(virtual: Virtual, metrics: Metrics) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.pbx.takes = 1.0
+        bench.recovery.link_up()
+        await bench.clock.sleep(0.5)
+        bench.recovery.in_doubt()
+        await bench.clock.sleep(1.0)
+        assert (bench.recovery.gate().open, bench.settled) == (False, 0)
+        await bench.clock.sleep(1.0)
+        assert (bench.recovery.gate().open, bench.settled) == (True, 1)
+
+    play(virtual, metrics, scene)
+
+
+def test_a_link_that_is_lost_behind_the_answer_to_what_was_kept_leaves_the_pbx_unknown(
+    virtual: Virtual, metrics: Metrics
+) -> None:
+    async def scene(bench: Bench) -> None:
+        def lose() -> None:
+            bench.pbx.state = LinkState.CONNECTING
+            bench.recovery.link_down()
+
+        bench.from_before("gone")
+        bench.from_before("stays").goal = Goal.STOP
+        bench.pbx.channels = {"stays": ChannelState.UP}
+        bench.pbx.behind_kept = lose
+        bench.recovery.link_up()
+        await bench.clock.sleep(1)
+        assert (bench.woken, bench.hangups, bench.settled) == (0, [], 1)
+        bench.pbx.behind_kept, bench.pbx.state = lambda: None, LinkState.UP
+        assert not bench.recovery.gate().open, "its calls are not known, whatever its link is"
 
     play(virtual, metrics, scene)
 
