@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
-from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
@@ -21,7 +20,6 @@ from dialerd.api import (
     docs,
     explain,
     operations,
-    problems,
     results,
     standby,
     tenants,
@@ -30,14 +28,15 @@ from dialerd.api import (
 )
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.bodies import ARRIVALS, Arrivals
-from dialerd.api.context import Api
+from dialerd.api.connections import Connection, TurnedAway
+from dialerd.api.context import Api, Limits
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
 from dialerd.api.keys import KeysResource
-from dialerd.api.problems import INVALID_REQUEST
 from dialerd.api.routes import PREFIX, AnyRoute
 from dialerd.api.streams import Streams
-from dialerd.api.wrapper import middleware, put_headers, secure, wrap
+from dialerd.api.wrapper import middleware, secure, wrap
+from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
@@ -115,16 +114,27 @@ def build_app(api: Api) -> web.Application:
 class ApiServer:
     """Serves an application."""
 
-    def __init__(self, app: web.Application, connections: int = CONNECTIONS) -> None:
-        """``connections``: how many may be open at once, as far as the process may open files for them."""
+    def __init__(
+        self,
+        app: web.Application,
+        metrics: Metrics,
+        *,
+        connections: int = CONNECTIONS,
+        unread_seconds: float = Limits().drain_seconds,
+    ) -> None:
+        """``connections``: how many may be open at once, as far as the process may open files for them.
+
+        ``unread_seconds``: how long a client may take nothing of what waits for it before its connection is closed.
+        """
         self._app = app
+        self._metrics = metrics
+        self._unread_seconds = unread_seconds
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
         files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         room = connections if files == resource.RLIM_INFINITY else max(_FEWEST, files - _OTHER_FILES)
         self._most = min(connections, room)
-        self.turned_away = 0
-        """Connections that were closed at once, because too many were open."""
+        self._turned_away = 0
         self.port = 0
         """The port that is listened on, once started."""
 
@@ -159,36 +169,14 @@ class ApiServer:
         """What serves a new connection."""
         server = self._runner.server if self._runner is not None else None
         if server is None or len(server.connections) >= self._most:
-            if self.turned_away % 1000 == 0:
+            if self._turned_away % 1000 == 0:
                 log.warning("connections_turned_away", most=self._most)
-            self.turned_away += 1
-            return _TurnedAway()
-        return _Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
+            self._turned_away += 1
+            self._metrics.connections_turned_away.inc()
+            return TurnedAway()
+        return Connection(server, self._unread_seconds, self._ended, **_CONNECTION)
 
-
-class _Connection(web.RequestHandler):
-    """A connection whose errors before any route say as little as all others, and carry the same headers."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """Answer what could not be read, or what failed where no middleware of ours was."""
-        if status == HTTPStatus.BAD_REQUEST and not request.writer.output_size:
-            # Scanners send anything; aiohttp would log a traceback for each, at no cost to whoever sends.
-            log.debug("request_unreadable", remote=request.remote)
-            response: web.StreamResponse = problems.answer(INVALID_REQUEST, "this is no request that can be read")
-        else:
-            response = super().handle_error(request, status, exc, message)
-        put_headers(response)
-        response.force_close()
-        return response
-
-
-class _TurnedAway(asyncio.Protocol):
-    """A connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+    def _ended(self, connection: Connection) -> None:
+        if connection.unread:
+            self._metrics.connections_dropped.inc()
+            log.debug("connection_dropped", reason="the client took nothing of what was sent")

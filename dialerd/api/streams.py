@@ -10,6 +10,7 @@ import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
+from dialerd.api.connections import left_unread
 from dialerd.api.context import Limits
 from dialerd.api.fanout import COMMENT, PAGE, Client, Fanout, encode
 from dialerd.api.problems import RATE_LIMITED, refuse
@@ -78,10 +79,10 @@ class Streams:
                 await self._write(writer, _opening(place, missed))
                 await self._tell(client, writer, campaign_id, fanout)
         except ConnectionError:
-            pass  # the client left
+            if left_unread(raw):
+                self._dropped(raw, campaign_id)
         except _Slow:
-            self._metrics.sse_dropped.inc()
-            log.info("event_stream_dropped", campaign_id=campaign_id, remote=raw.remote)
+            self._dropped(raw, campaign_id)
             if raw.transport is not None:
                 raw.transport.abort()
         except StoreError as error:
@@ -91,6 +92,10 @@ class Streams:
             self._open -= 1
             self._metrics.sse_clients.dec()
         return response
+
+    def _dropped(self, raw: web.Request, campaign_id: int) -> None:
+        self._metrics.sse_dropped.inc()
+        log.info("event_stream_dropped", campaign_id=campaign_id, remote=raw.remote)
 
     @contextlib.contextmanager
     def _following(self, campaign_id: int) -> Iterator[Fanout]:

@@ -24,7 +24,8 @@ DROPPED = (
 _OF_A_STANDBY = frozenset(
     f"dialerd_{name}"
     for name in (
-        *("api_request_seconds", "build_info", "event_loop_lag_seconds", "logins_failed"),
+        *("api_request_seconds", "build_info", "connections_dropped", "connections_turned_away"),
+        *("event_loop_lag_seconds", "logins_failed"),
         *("sse_clients", "sse_dropped", "standby"),
     )
 )
@@ -136,6 +137,12 @@ class Metrics:
         self.loop_lag = self._histogram("event_loop_lag_seconds", "How late the event loop ran a timer.", _DELAYS)
         self.sse_clients = self._gauge("sse_clients", "Open event streams.")
         self.sse_dropped = self._counter("sse_dropped", "Event streams closed because their client did not read.")
+        self.connections_dropped = self._counter(
+            "connections_dropped", "Connections closed because their client took nothing of what was sent to it."
+        )
+        self.connections_turned_away = self._counter(
+            "connections_turned_away", "Connections closed at once, because too many were open."
+        )
         self.logins_failed = self._counter("logins_failed", "Requests with a key that is none of ours.")
         self.api_seconds = self._histogram(
             "api_request_seconds", "API requests, by route, method and status.", _DELAYS, "route", "method", "status"

@@ -33,16 +33,21 @@ and one that finds none free is late with its calls whoever is connected; so the
 alone."""
 PROCESSOR = 0.15
 """The share of a processor that the crowd may cost the daemon, whatever else runs."""
+LET_GO = 60.0
+"""Seconds within which those are gone that read no answer: thirty are theirs."""
 GUARD = 0.06
 _clock = SystemClock()
 
 
 async def _placed(api: Api) -> float:
     """Calls that the PBX has accepted so far."""
+    return await _counted(api, r'dialerd_originates_total\{.*"accepted".*\}')
+
+
+async def _counted(api: Api, metric: str) -> float:
     async with api.session.get(f"{api.daemon.url}/metrics") as answer:
         text = await answer.text()
-    found = re.findall(r'^dialerd_originates_total\{.*"accepted".*\} (\S+)$', text, re.MULTILINE)
-    return sum(map(float, found))
+    return sum(map(float, re.findall(rf"^{metric} (\S+)$", text, re.MULTILINE)))
 
 
 async def _rate(api: Api) -> tuple[float, float]:
@@ -84,6 +89,9 @@ async def test_ten_thousand_clients_cost_bounded_memory_and_no_calls(tmp_path: P
                 told = await crowd.stdout.readline()
             assert told.split() == [b"up", str(CROWD).encode()]
             (among, work_among), after = await _rate(api), _memory(daemon.pid)
+            async with asyncio.timeout(LET_GO):
+                while await _counted(api, "dialerd_connections_dropped_total") < MIXTURE["deaf"]:
+                    await _clock.sleep(1)
         finally:
             crowd.kill()
             await crowd.wait()

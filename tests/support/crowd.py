@@ -15,8 +15,9 @@ import sys
 
 from dialerd.clock import SystemClock
 
-MIXTURE = {"silent": 5400, "head": 2000, "body": 2000, "idle": 500, "unread": 100}
-"""Connections that say nothing; that trickle a head; that trickle a body; that asked once; that read no stream."""
+MIXTURE = {"silent": 5300, "head": 2000, "body": 2000, "idle": 500, "unread": 100, "deaf": 100}
+"""Connections that say nothing; that trickle a head; that trickle a body; that asked once; that read no stream; that
+read no answer, and asked for twenty of the largest that need no key."""
 _AT_ONCE = 200
 _TRICKLE_SECONDS = 5.0
 """Between two bytes of one connection."""
@@ -43,6 +44,7 @@ class Crowd:
             "body": self._request("POST", "/campaigns", "Content-Type: application/json", "Content-Length: 4000")
             + b"{",
             "idle": b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+            "deaf": b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 20,
             "unread": self._request("GET", f"/campaigns/{self._campaign}/events", "Accept: text/event-stream"),
         }
         await asyncio.gather(*(self._one(kind, begins[kind]) for kind, count in MIXTURE.items() for _ in range(count)))
@@ -56,7 +58,7 @@ class Crowd:
         loop = asyncio.get_running_loop()
         made = socket.socket()
         made.setblocking(False)
-        if kind == "unread":
+        if kind in ("unread", "deaf"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         async with self._places:
             await loop.sock_connect(made, ("127.0.0.1", self._port))

@@ -155,7 +155,8 @@ async def test_what_only_the_other_knows_is_not_made_up(pair: tuple[House, House
     assert "dialerd_sse_clients 0.0" in metrics
     families = set(re.findall(r"^# TYPE dialerd_(\w+?)(?:_total|_created)? ", metrics, re.MULTILINE))
     assert families == {
-        *("api_request_seconds", "build_info", "event_loop_lag_seconds", "logins_failed"),
+        *("api_request_seconds", "build_info", "connections_dropped", "connections_turned_away"),
+        *("event_loop_lag_seconds", "logins_failed"),
         *("sse_clients", "sse_dropped", "standby"),
     }
     assert "dialerd_standby 0.0" in (await house.ask("GET", "/~/metrics", key=None)).body.decode()
