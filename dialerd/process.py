@@ -126,7 +126,7 @@ class _Turn:
 
         server_config, enough = self.config.server, asyncio.Event()
         daemon = Daemon(self.config, self._clock, Metrics(), waits_for=lambda: lease.waits_for)
-        server = ApiServer(web_app(daemon.api), daemon.metrics)
+        server = ApiServer(web_app(daemon.api), self._clock, daemon.metrics)
 
         async def serve_reading() -> None:
             async with daemon.standing_by():
@@ -176,7 +176,7 @@ async def _dial(
     if lease is not None:
         daemon.store.lease = lease
         lease.on_change = daemon.dispatcher.wake
-    server = ApiServer(web_app(daemon.api), daemon.metrics)
+    server = ApiServer(web_app(daemon.api), clock, daemon.metrics)
 
     async def ready() -> None:
         await server.start(config.server.host, config.server.port, tls)

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 class Connection(web.RequestHandler):
     """A connection whose errors before any route say as little as all others, and carry the same headers."""
 
-    __slots__ = ("_ended", "_unread_seconds", "begun", "unread")
+    __slots__ = ("_ended", "_unread_seconds", "unread")
 
     def __init__(
         self, server: web.Server, unread_seconds: float, ended: Callable[[Connection], None], **how: object
@@ -33,8 +33,6 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=asyncio.get_running_loop(), **how)  # type: ignore[arg-type]
         self._unread_seconds = unread_seconds
         self._ended = ended
-        self.begun = False
-        """It is open: with TLS, the handshake is done."""
         self.unread = False
         """It was closed because its client took nothing."""
 
@@ -44,7 +42,6 @@ class Connection(web.RequestHandler):
         Nobody else sees that: what waits may lie in the kernel's buffer, in the loop's or in that of TLS, and a
         connection that is closed is kept until all of it is gone.
         """
-        self.begun = True
         plain = transport.get_extra_info("socket")
         milliseconds = max(1, round(self._unread_seconds * 1000))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
@@ -69,14 +66,6 @@ class Connection(web.RequestHandler):
         put_headers(response)
         response.force_close()
         return response
-
-
-class TurnedAway(asyncio.Protocol):
-    """A connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
 
 
 def left_unread(raw: web.Request) -> bool:

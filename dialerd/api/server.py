@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -28,14 +29,16 @@ from dialerd.api import (
 )
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.bodies import ARRIVALS, Arrivals
-from dialerd.api.connections import Connection, TurnedAway
+from dialerd.api.connections import Connection
 from dialerd.api.context import Api, Limits
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
 from dialerd.api.keys import KeysResource
+from dialerd.api.listener import Listener
 from dialerd.api.routes import PREFIX, AnyRoute
 from dialerd.api.streams import Streams
 from dialerd.api.wrapper import middleware, secure, wrap
+from dialerd.clock import Clock
 from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
@@ -45,10 +48,11 @@ _KEEPALIVE_SECONDS = 75.0
 _LINGER_SECONDS = 10.0  # how long the rest of a refused body is read, so that its sender gets to see the answer
 CONNECTIONS = 12_000
 """Open at once; each costs some 10 kB. Whoever comes beyond is turned away, and the open ones are served on."""
+TLS_CONNECTIONS = 2_000
+"""The same with TLS, where each costs up to 310 kB on asyncio's loop, said hello or not, and some 55 kB on uvloop."""
 _OTHER_FILES = 512
 """Descriptors that are never given to clients: the PBXs, the store and the daemon itself need theirs."""
 _FEWEST = 64
-_BACKLOG = 1024
 _HEADER_BYTES = 8190
 _HEADERS = 64
 _CONNECTION: Final[dict[str, Any]] = {
@@ -117,66 +121,62 @@ class ApiServer:
     def __init__(
         self,
         app: web.Application,
+        clock: Clock,
         metrics: Metrics,
         *,
-        connections: int = CONNECTIONS,
+        connections: int | None = None,
         unread_seconds: float = Limits().drain_seconds,
     ) -> None:
-        """``connections``: how many may be open at once, as far as the process may open files for them.
+        """``connections``: how many may be open at once, as far as the process may open files for them; None: as many
+        as the module says.
 
         ``unread_seconds``: how long a client may take nothing of what waits for it before its connection is closed.
         """
         self._app = app
+        self._clock = clock
         self._metrics = metrics
         self._unread_seconds = unread_seconds
         self._runner: web.AppRunner | None = None
-        self._listening: asyncio.Server | None = None
-        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = connections if files == resource.RLIM_INFINITY else max(_FEWEST, files - _OTHER_FILES)
-        self._most = min(connections, room)
-        self._turned_away = 0
+        self._listener: Listener | None = None
+        self._connections = connections
         self.port = 0
         """The port that is listened on, once started."""
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Listen, with TLS where it is given; port 0 lets the system choose. Raises OSError, TimeoutError."""
+        most = _room(self._connections or (CONNECTIONS if tls is None else TLS_CONNECTIONS))
+        self._listener = Listener(self._connection, most, tls, self._clock, self._metrics)
         self._runner = web.AppRunner(self._app, handle_signals=False, **_CONNECTION)
-        loop = asyncio.get_running_loop()
         async with asyncio.timeout(_START_SECONDS):
             await self._runner.setup()
-            self._listening = await loop.create_server(self._protocol, host, port, ssl=tls, backlog=_BACKLOG)
-        self.port = self._listening.sockets[0].getsockname()[1]
+            self.port = await self._listener.open(host, port)
         log.info("api_listening", host=host, port=self.port, tls=tls is not None)
 
     def close_door(self) -> None:
         """Take no new connection: from now on another may listen here. Harmless when repeated."""
-        if self._listening is not None:
-            self._listening.close()
+        if self._listener is not None:
+            self._listener.close()
 
     async def stop(self, grace: float) -> None:
         """Take no more requests, end the streams, and give what is being answered so many seconds."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
-        self.close_door()
+        if self._listener is not None:
+            await self._listener.stop()
         await runner.shutdown()
         if runner.server is not None:
             runner.server.pre_shutdown()
             await runner.server.shutdown(grace)
         await runner.cleanup()
 
-    def _protocol(self) -> asyncio.Protocol:
-        """What serves a new connection."""
-        server = self._runner.server if self._runner is not None else None
-        if server is None or len(server.connections) >= self._most:
-            if self._turned_away % 1000 == 0:
-                log.warning("connections_turned_away", most=self._most)
-            self._turned_away += 1
-            self._metrics.connections_turned_away.inc()
-            return TurnedAway()
-        return Connection(server, self._unread_seconds, self._ended, **_CONNECTION)
+    def _connection(self, ended: Callable[[Connection], None]) -> Connection:
+        assert self._runner is not None
+        assert self._runner.server is not None
+        return Connection(self._runner.server, self._unread_seconds, ended, **_CONNECTION)
 
-    def _ended(self, connection: Connection) -> None:
-        if connection.unread:
-            self._metrics.connections_dropped.inc()
-            log.debug("connection_dropped", reason="the client took nothing of what was sent")
+
+def _room(connections: int) -> int:
+    """So many, as far as the process may open files for them."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return connections if files == resource.RLIM_INFINITY else min(connections, max(_FEWEST, files - _OTHER_FILES))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -49,7 +50,7 @@ async def _serving(
     app, metrics = web.Application(), Metrics()
     app.router.add_get("/", hello)
     app.router.add_get("/large", large)
-    server = ApiServer(app, metrics, connections=connections, unread_seconds=unread_seconds)
+    server = ApiServer(app, _clock, metrics, connections=connections, unread_seconds=unread_seconds)
     await server.start("127.0.0.1", 0, tls)
     try:
         yield server, metrics
@@ -59,6 +60,13 @@ async def _serving(
 
 def _counted(metrics: Metrics, name: str) -> float:
     return metrics.registry.get_sample_value(f"dialerd_connections_{name}_total") or 0.0
+
+
+def _descriptors() -> int:
+    """Sockets that this process has open."""
+    return sum(
+        os.readlink(each.path).startswith("socket:") for each in os.scandir("/proc/self/fd") if each.is_symlink()
+    )
 
 
 async def _until(holds: Callable[[], bool]) -> None:
@@ -91,6 +99,63 @@ async def test_a_connection_too_many_is_turned_away_and_the_others_are_served() 
         async with asyncio.timeout(DEADLINE):
             while b"200" not in (await _answered(server.port, kept))[1]:
                 pass
+
+
+@LOOPS
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_a_burst_of_clients_that_say_nothing_is_counted(
+    loop: Callable[[], asyncio.AbstractEventLoop], *, encrypted: bool
+) -> None:
+    """They come within one turn of the loop; with TLS, none of them has said hello."""
+    shown, trusting = _certificate() if encrypted else (None, None)
+
+    async def test() -> None:
+        async with _serving(connections=10, tls=shown) as (server, metrics):
+            before, came = _descriptors(), 100
+            silent = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(came)]
+            try:
+                await _until(lambda: _counted(metrics, "turned_away") == came - 10)
+                await _until(lambda: _descriptors() <= before + came + 10)
+            finally:
+                for each in silent:
+                    each.close()
+            async with asyncio.timeout(DEADLINE):
+                while not await asyncio.to_thread(_is_served, server.port, trusting):
+                    pass
+
+    _run(loop, test())
+
+
+@LOOPS
+def test_whoever_says_no_hello_is_turned_out_in_time(
+    loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dialerd.api.listener.HELLO_SECONDS", 0.5)
+    shown, trusting = _certificate()
+
+    async def test() -> None:
+        async with _serving(connections=1, tls=shown) as (server, _), asyncio.timeout(DEADLINE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            assert await reader.read() == b""
+            while not await asyncio.to_thread(_is_served, server.port, trusting):
+                pass
+            writer.close()
+
+    _run(loop, test())
+
+
+def _is_served(port: int, tls: ssl.SSLContext | None) -> bool:
+    """Ask like anybody. To be called in a thread."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as made:
+            if tls is None:
+                made.sendall(HELLO)
+                return made.recv(12).endswith(b"200")
+            with tls.wrap_socket(made, server_hostname="127.0.0.1") as wrapped:
+                wrapped.sendall(HELLO)
+                return wrapped.recv(12).endswith(b"200")
+    except OSError:
+        return False
 
 
 def _deaf(port: int, requests: bytes, tls: ssl.SSLContext | None) -> socket.socket:

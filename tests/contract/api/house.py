@@ -312,7 +312,7 @@ async def open_house(
     make = None if dials else lambda *_: SilentDriver()
     daemon = Daemon(config, SystemClock(), Metrics(), make, transport or endpoint)
     api = daemon.api if limits is None else replace(daemon.api, limits=limits)
-    server = ApiServer(web_app(api), api.metrics, unread_seconds=api.limits.drain_seconds)
+    server = ApiServer(web_app(api), api.clock, api.metrics, unread_seconds=api.limits.drain_seconds)
     stop, up = asyncio.Event(), asyncio.Event()
 
     async def ready() -> None:

@@ -72,7 +72,7 @@ async def open_standby(template: PostgresTemplate, folder: Path) -> AsyncIterato
     """Serve what is in the store of a test, as a daemon does that waits for its turn."""
     toml = TOML.format(store=template.url(folder, fresh=False))
     daemon = Daemon(read_toml(toml), SystemClock(), Metrics(), waits_for=lambda: WAITS_FOR)
-    server = ApiServer(web_app(daemon.api), daemon.metrics)
+    server = ApiServer(web_app(daemon.api), daemon.api.clock, daemon.metrics)
     async with daemon.standing_by():
         await server.start("127.0.0.1", 0)
         try:

@@ -74,7 +74,7 @@ async def test_a_certificate_is_looked_at_and_its_authority_can_be_named(termina
     authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     authority.cert_pem.write_to_path(terminal.home / "ca.pem")
-    server = ApiServer(build_app(terminal.house.daemon.api), terminal.house.daemon.metrics)
+    server = ApiServer(build_app(terminal.house.daemon.api), terminal.house.clock, terminal.house.daemon.metrics)
     await server.start("127.0.0.1", 0, context)
     try:
         url = ("--url", f"https://127.0.0.1:{server.port}")
