@@ -47,7 +47,7 @@ class EventsResource:
         missed = None
         if after is not None and oldest is not None and after < oldest[0] - 1 and campaign.created_at < oldest[1]:
             missed = oldest[0] - 1
-        return await self._streams.serve(request.raw, campaign_id, after, last, missed)
+        return await self._streams.serve(request.raw, request.principal, campaign_id, after, last, missed)
 
     def routes(self) -> tuple[AnyRoute, ...]:
         """The routes of this resource."""

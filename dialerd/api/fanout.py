@@ -44,6 +44,8 @@ class Client:
         self._chunked = chunked
         self._most = most
         self._let_go = asyncio.Event()
+        self.ended = False
+        """Nothing more is told to it: its key opens nothing any more."""
 
     async def let_go(self) -> None:
         """Wait until it is written to no more: it lags, or the stream ends. Raises ConnectionError where it is gone."""
@@ -56,9 +58,14 @@ class Client:
         """It is written to no more."""
         self._let_go.set()
 
+    def end(self) -> None:
+        """Tell it nothing more, whatever waits for it in the store."""
+        self.ended = True
+        self.release()
+
     def write(self, chunk: bytes, framed: bytes | None = None) -> bool:
         """Write without waiting; False where it is to be let go of. ``framed``: the same, by the chunked coding."""
-        if self._transport.is_closing():
+        if self._transport.is_closing() or self.ended:
             return False
         self._transport.write((framed or _framed(chunk)) if self._chunked else chunk)
         return self._transport.get_write_buffer_size() <= self._most

@@ -11,6 +11,7 @@ from dialerd.api.context import Request
 from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Window
 from dialerd.api.problems import INVALID_REQUEST, KEY_NOT_FOUND, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
+from dialerd.api.streams import Streams
 from dialerd.clock import read_id, show_id
 from dialerd.dispatch.errors import FieldError
 from dialerd.store import keys
@@ -45,10 +46,11 @@ class KeyCreated(KeyOut):
 
 
 class KeysResource:
-    """Keys, and the door that they open: a deleted one is shut out at once."""
+    """Keys, and what they open: a deleted one is shut out at once, from streams that it has opened before, too."""
 
-    def __init__(self, door: Doorkeeper) -> None:
+    def __init__(self, door: Doorkeeper, streams: Streams) -> None:
         self._door = door
+        self._streams = streams
 
     async def index(self, request: Request[Window, None]) -> Listing[KeyOut]:
         """List the keys: a tenant's own, or all of them for a system key."""
@@ -86,6 +88,7 @@ class KeysResource:
         if not await request.api.store.write(remove):
             raise refuse(KEY_NOT_FOUND)
         self._door.forget(key_id)
+        self._streams.forget(key_id)
 
     def routes(self) -> tuple[AnyRoute, ...]:
         """The routes of this resource."""

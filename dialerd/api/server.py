@@ -80,7 +80,7 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
         *do_not_call.ROUTES,
         *trunks.ROUTES,
         *tenants.ROUTES,
-        *KeysResource(door).routes(),
+        *KeysResource(door, streams).routes(),
         *webhooks.ROUTES,
     )
 
@@ -88,10 +88,10 @@ def all_routes(streams: Streams, door: Doorkeeper) -> tuple[AnyRoute, ...]:
 def build_app(api: Api) -> web.Application:
     """Make the web application. It ends its event streams, and the bodies on their way, when it is shut down."""
     app = web.Application(middlewares=[middleware(api)], client_max_size=api.limits.upload_bytes)
-    streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits)
     # While this one stands by, keys are made and deleted through another daemon.
     trusts = api.standby is None
     door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute, trusts=trusts)
+    streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits, api.tenants, door.forget)
     routes = all_routes(streams, door)
     repeats = Repeats(api.store, api.clock)
     for route in routes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import structlog
 from aiohttp import HttpVersion11, web
@@ -14,11 +14,12 @@ from dialerd.api.connections import left_unread
 from dialerd.api.context import Limits
 from dialerd.api.fanout import COMMENT, PAGE, Client, Fanout, encode
 from dialerd.api.problems import RATE_LIMITED, refuse
-from dialerd.clock import Clock
+from dialerd.clock import Clock, show_id
 from dialerd.dispatch.feed import Feed
-from dialerd.store import events
+from dialerd.store import events, keys
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
+from dialerd.store.keys import Principal
 from dialerd.store.records import Event
 from dialerd.telemetry.metrics import Metrics
 
@@ -30,12 +31,27 @@ _RETRY_MS = 2000
 class Streams:
     """All open event streams."""
 
-    def __init__(self, store: Store, feed: Feed, metrics: Metrics, clock: Clock, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Store,
+        feed: Feed,
+        metrics: Metrics,
+        clock: Clock,
+        limits: Limits,
+        tenants: Container[str],
+        deleted: Callable[[int], None],
+    ) -> None:
+        """``tenants``: those that there are, now. ``deleted`` hears of a key that another process has deleted."""
         self._store = store
         self._feed = feed
         self._metrics = metrics
         self._clock = clock
         self._limits = limits
+        self._tenants = tenants
+        self._deleted = deleted
+        self._clients: dict[Principal, set[Client]] = {}
+        """Who is told, by the key that opened the stream."""
+        self._watching: asyncio.Task[None] | None = None
         self._fanouts: dict[int, tuple[Fanout, asyncio.Task[None]]] = {}
         self._open = 0
         self._closing = False
@@ -45,9 +61,22 @@ class Streams:
         self._closing = True
         for _, task in self._fanouts.values():
             task.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def forget(self, key_id: int) -> None:
+        """A key was deleted: end what it opened."""
+        for principal in [each for each in self._clients if each.key_id == key_id]:
+            self._end(principal)
 
     async def serve(
-        self, raw: web.Request, campaign_id: int, after: int | None, last: int, missed: int | None = None
+        self,
+        raw: web.Request,
+        principal: Principal,
+        campaign_id: int,
+        after: int | None,
+        last: int,
+        missed: int | None = None,
     ) -> web.StreamResponse:
         """Tell a campaign's events after a number (None: from now on) until the client leaves or the daemon stops.
 
@@ -76,8 +105,9 @@ class Streams:
                     raise ConnectionError("the client left")
                 raw.transport.set_write_buffer_limits(high=self._limits.stream_buffer_bytes)
                 client = Client(raw.transport, place, chunked=chunked, most=self._limits.stream_buffer_bytes)
-                await self._write(writer, _opening(place, missed))
-                await self._tell(client, writer, campaign_id, fanout)
+                with self._opened_by(principal, client):
+                    await self._write(writer, _opening(place, missed))
+                    await self._tell(client, writer, campaign_id, fanout)
         except ConnectionError:
             if left_unread(raw):
                 self._dropped(raw, campaign_id)
@@ -92,6 +122,43 @@ class Streams:
             self._open -= 1
             self._metrics.sse_clients.dec()
         return response
+
+    @contextlib.contextmanager
+    def _opened_by(self, principal: Principal, client: Client) -> Iterator[None]:
+        """Meanwhile the stream ends as soon as its key opens nothing any more."""
+        self._clients.setdefault(principal, set()).add(client)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch_keys(), name="stream-keys")
+        try:
+            yield
+        finally:
+            clients = self._clients[principal]
+            clients.discard(client)
+            if not clients:
+                del self._clients[principal]
+
+    async def _watch_keys(self) -> None:
+        """Look again with each heartbeat: another process may have deleted a key, a tenant may have left."""
+        while self._clients:
+            await self._clock.sleep(self._limits.heartbeat_seconds)
+            asked = list(self._clients)
+            try:
+                async with self._store.read() as conn:
+                    standing = await keys.standing(conn, [each.key_id for each in asked])
+            except StoreError as error:
+                log.warning("stream_keys_not_read", reason=str(error))
+                continue
+            for key_id in {each.key_id for each in asked} - standing:
+                self._deleted(key_id)
+            for principal in asked:
+                if principal.key_id not in standing or principal.tenant not in self._tenants:
+                    self._end(principal)
+
+    def _end(self, principal: Principal) -> None:
+        clients = self._clients.get(principal, ())
+        log.info("event_streams_of_key_ended", key_id=show_id(principal.key_id), streams=len(clients))
+        for client in clients:
+            client.end()
 
     def _dropped(self, raw: web.Request, campaign_id: int) -> None:
         self._metrics.sse_dropped.inc()
@@ -135,7 +202,7 @@ class Streams:
         return fanout, task
 
     async def _tell(self, client: Client, writer: AbstractStreamWriter, campaign_id: int, fanout: Fanout) -> None:
-        while not self._closing and not fanout.ended:
+        while not self._closing and not fanout.ended and not client.ended:
             if not fanout.join(client):
                 await self._catch_up(client, writer, campaign_id)
                 continue
@@ -148,7 +215,7 @@ class Streams:
 
     async def _catch_up(self, client: Client, writer: AbstractStreamWriter, campaign_id: int) -> None:
         """Tell from the store what the client has not."""
-        while not self._closing:
+        while not self._closing and not client.ended:
             upto = self._feed.last
             missed = await self._page(campaign_id, client.after)
             if missed:

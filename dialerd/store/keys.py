@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -136,6 +136,11 @@ async def get(conn: AsyncConnection, key_id: int) -> StoredKey | None:
         return None
     principal = Principal(row["id"], row["tenant"], Role(row["role"]))
     return StoredKey(principal, row["salt"].encode(), bytes.fromhex(row["digest"]))
+
+
+async def standing(conn: AsyncConnection, key_ids: Collection[int]) -> set[int]:
+    """Those of some keys that still stand."""
+    return set(await conn.scalars(sa.select(api_key.c.id).where(api_key.c.id.in_(key_ids))))
 
 
 def _digest(secret: str, salt: bytes) -> bytes:

@@ -280,7 +280,8 @@ class House:
         """Every route that is served."""
         api = self.daemon.api
         door = Doorkeeper(api.store, api.clock, api.metrics, api.limits.failed_logins_per_minute)
-        return all_routes(Streams(api.store, api.feed, api.metrics, api.clock, api.limits), door)
+        streams = Streams(api.store, api.feed, api.metrics, api.clock, api.limits, api.tenants, door.forget)
+        return all_routes(streams, door)
 
     def nobody(self) -> str:
         """An id that nothing has."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 
 from dialerd.api.context import Limits
 from dialerd.clock import read_id, show_id
-from dialerd.store import events, retention
+from dialerd.store import events, keys, retention
 from dialerd.store.records import EventDraft, EventKind
 from dialerd.store.tx import Tx
 from tests.contract.api.house import DEADLINE, House, Template, open_house
@@ -33,10 +33,10 @@ class Told:
 
 @contextlib.asynccontextmanager
 async def stream(
-    house: House, campaign_id: str, header: int | None = None, query: str | None = None
+    house: House, campaign_id: str, header: int | None = None, query: str | None = None, *, key: str = "viewer"
 ) -> AsyncIterator[AsyncIterator[Told]]:
     """Open an event stream, from a place that the header or the query names."""
-    headers = house.headers("viewer")
+    headers = house.headers(key)
     if header is not None:
         headers["Last-Event-ID"] = str(header)
     params = {} if query is None else {"after": query}
@@ -277,6 +277,64 @@ async def test_shutdown_ends_the_streams(house: House) -> None:
             assert [each async for each in told] == []
     with pytest.raises(aiohttp.ClientConnectionError):
         await house.ask("GET", "/campaigns")
+
+
+def _key_id(house: House, name: str) -> int:
+    parts = keys.split(house.keys[name])
+    assert parts is not None
+    return parts[0]
+
+
+async def _delete_by_the_api(house: House) -> None:
+    assert (await house.ask("DELETE", f"/keys/{show_id(_key_id(house, 'viewer'))}", key="admin")).status == 204
+
+
+async def _delete_in_the_store(house: House) -> None:
+    async def remove(tx: Tx) -> bool:
+        return await keys.remove(tx, None, _key_id(house, "viewer"))
+
+    assert await house.daemon.store.write(remove)
+
+
+async def _take_the_tenant_away(house: House) -> None:
+    tenants = house.daemon.api.tenants
+    tenants.take_up([each for each in tenants.values() if each.id != "one"], [])
+
+
+@pytest.mark.parametrize("revoke", [_delete_by_the_api, _delete_in_the_store, _take_the_tenant_away])
+async def test_a_stream_ends_with_its_key(
+    template: Template, tmp_path: Path, revoke: Callable[[House], Awaitable[None]]
+) -> None:
+    """Whoever deletes it; and what happens from then on is told to others."""
+    prompt = revoke is _delete_by_the_api
+    async with open_house(template, tmp_path, Limits(heartbeat_seconds=60 if prompt else 0.2)) as house:
+        campaign_id = await house.campaign()
+        theirs = await house.campaign(key="other")
+        async with stream(house, campaign_id) as told, stream(house, theirs, key="other") as others:
+            await revoke(house)
+            async with asyncio.timeout(DEADLINE):
+                assert [each async for each in told] == []
+            await emit(house, theirs, 0, 1)
+            assert phones(await take(others, 1)) == ["+0"]
+        assert (await house.ask("GET", f"/campaigns/{campaign_id}/events", key="viewer")).status in (401, 403)
+
+
+async def test_a_stream_that_catches_up_ends_with_its_key(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of what it has missed is told any more."""
+    campaign_id = await house.campaign()
+    await emit(house, campaign_id, 0, 3)
+    monkeypatch.setattr("dialerd.api.streams.PAGE", 1)
+    after = events.after
+
+    async def delete_meanwhile(conn: Any, campaign: int, place: int, most: int) -> Any:
+        found = await after(conn, campaign, place, most)
+        if place == 1:
+            await _delete_by_the_api(house)
+        return found
+
+    monkeypatch.setattr(events, "after", delete_meanwhile)
+    async with stream(house, campaign_id, 0) as told, asyncio.timeout(DEADLINE):
+        assert phones([each async for each in told]) == ["+0", "+1"]
 
 
 async def test_a_stream_from_before_what_is_kept_says_so(house: House) -> None:
