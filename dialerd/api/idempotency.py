@@ -15,6 +15,7 @@ from aiohttp import web
 
 from dialerd.api.bodies import digest
 from dialerd.api.problems import IDEMPOTENCY_CONFLICT, refuse
+from dialerd.api.routes import route_template
 from dialerd.clock import Clock
 from dialerd.store import idempotency
 from dialerd.store.db import Store
@@ -95,7 +96,7 @@ class Repeats:
             )
         except StoreError as error:
             # It was done, and its sender must hear so; a repeat is then refused, never done again.
-            log.error("answer_not_kept", path=raw.path, reason=str(error))
+            log.error("answer_not_kept", route=route_template(raw), reason=str(error))
         return response
 
     def _again(self, raw: web.Request, place: tuple[str, str], kept: Kept, fingerprint: str) -> web.Response:

@@ -70,3 +70,9 @@ class Route(Generic[Q, B]):
 
 
 AnyRoute = Route[Any, Any]
+
+
+def route_template(raw: web.Request) -> str | None:
+    """The path of the route that a request found, with ``{names}`` for what varies: the path may hold a number."""
+    resource = raw.match_info.route.resource
+    return None if resource is None else resource.canonical

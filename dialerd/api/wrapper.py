@@ -26,7 +26,7 @@ from dialerd.api.problems import (
     refuse,
     unfit,
 )
-from dialerd.api.routes import AnyRoute
+from dialerd.api.routes import AnyRoute, route_template
 from dialerd.core.model import Tenant
 from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.store.errors import StoreError
@@ -136,9 +136,8 @@ def middleware(api: Api) -> Middleware:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         begun = api.clock.mono()
-        resource = request.match_info.route.resource
-        template = None if resource is None else resource.canonical
-        response = await _answered(request, handler)
+        template = route_template(request)
+        response = await _answered(request, handler, template)
         if response.content_type != "text/event-stream":
             seconds = api.clock.mono() - begun
             api.metrics.observe_request(template, request.method, response.status, seconds)
@@ -148,7 +147,7 @@ def middleware(api: Api) -> Middleware:
     return guard
 
 
-async def _answered(raw: web.Request, handler: Handler) -> web.StreamResponse:
+async def _answered(raw: web.Request, handler: Handler, template: str | None) -> web.StreamResponse:
     try:
         return await handler(raw)
     except web.HTTPException as error:
@@ -158,12 +157,13 @@ async def _answered(raw: web.Request, handler: Handler) -> web.StreamResponse:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return problems.answer(code, headers=allow)
     except StoreError as error:
-        log.error("request_failed", method=raw.method, path=raw.path, reason=str(error))
+        # The path itself may hold somebody's number.
+        log.error("request_failed", method=raw.method, route=template, reason=str(error))
         return problems.answer(problems.DATABASE_ERROR)
     except ConnectionError:
         raise  # nobody is there to be told
     except Exception:
-        log.exception("request_failed", method=raw.method, path=raw.path)
+        log.exception("request_failed", method=raw.method, route=template)
         return problems.answer(INTERNAL_ERROR)
 
 

@@ -18,12 +18,18 @@ _CALLS = logging.getLogger("dialerd.calls")
 _call_log = structlog.get_logger(_CALLS.name)
 _NUMBER_KEYS = frozenset({"caller_id", "dial", "e164", "number", "phone", "phone_number"})
 _SECRET_KEYS = frozenset({"api_key", "authorization", "password", "secret", "token"})
+_BETWEEN = r"[ ().-]"
+"""What may stand between the digits of a number that a person has written."""
 _NUMBER_IN_TEXT = re.compile(
-    r"(\+|%2[bB])([1-9]\d{6,14})"  # E.164, as we write it
-    r"|(?<![\w.+-])()(\d{10,15})(?![\w.-])"  # as a PBX writes it in words of its own
-    r"|(?<=/)()(\d{6,9})(?=@)"  # in a dial string
+    rf"(\+|%2[bB])([1-9]\d{{9,}}|[1-9](?:{_BETWEEN}{{0,2}}\d){{6,}})"  # E.164, as we write it, and as people do
+    # As a PBX writes it in words of its own, and however long a carrier's prefix is; a time in microseconds is none.
+    r"|(?<![\w.+-])()((?!1[5-9]\d{14}(?!\d))\d{10,})(?!\w|\.\d)"
+    r"|(?<=/)()(\d{6,})(?=@|-[0-9a-f]{8}(?![\w-]))"  # in a dial string, and in a channel's name
+    # National: 202-555-0100, (202) 555-0100, 01 23 45 67 89, 030 1234567. Dates, addresses and UUIDs are none.
+    rf"|(?<![\w.:+-])()(\(?\d{{2,5}}\)?{_BETWEEN}{{1,2}}\d{{3,4}}{_BETWEEN}\d{{3,4}}"
+    rf"|\d\d(?:{_BETWEEN}\d\d){{4}}|0\d{{1,4}}{_BETWEEN}\d{{5,}})(?![\w:]|[.-]\d)"
 )
-_DIGITS = re.compile(r"()(\d{6,})")
+_DIGITS = re.compile(rf"()(\d(?:{_BETWEEN}{{0,2}}\d){{5,}})")
 _HIDDEN = "***"
 _ROW_IDS = frozenset({"agent_id", "callback_id", "campaign_id", "contact_id", "import_id", "webhook_id"})
 QUIET_LIBRARIES = ("panoramisk", "aiosqlite", "asyncio", "sqlalchemy", "alembic", "aiohttp.access")
@@ -122,8 +128,10 @@ def mask_number(number: str) -> str:
 
 
 def _masked(found: re.Match[str]) -> str:
-    sign, digits = (each for each in found.groups() if each is not None)
-    return f"{sign}{digits[:3]}{'*' * (len(digits) - 5)}{digits[-2:]}"
+    sign, number = (each for each in found.groups() if each is not None)
+    digits = [place for place, each in enumerate(number) if each.isdigit()]
+    hidden = set(digits[3:-2])
+    return sign + "".join("*" if place in hidden else each for place, each in enumerate(number))
 
 
 class _Stamp:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from dialerd.api.context import Limits
 from dialerd.dispatch.control import Health
@@ -187,6 +188,24 @@ async def test_a_failing_store_is_told_as_such(house: House, monkeypatch: pytest
     ):
         assert answer.problem() == (500, "database_error")
         assert b"disk" not in answer.body
+
+
+@pytest.mark.parametrize("failure", [StoreError("it is away"), ValueError("a fault of ours")])
+async def test_a_request_that_fails_is_logged_by_its_route_and_not_its_path(
+    house: House, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """A path may hold somebody's number, in whatever spelling."""
+    await house.ask("GET", "/agents", key="admin")
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise failure
+
+    monkeypatch.setattr(house.daemon.store, "write", broken)
+    with structlog.testing.capture_logs() as logged:
+        assert (await house.ask("DELETE", "/dnc/202-555-0100", key="admin")).status == 500
+    (told,) = [each for each in logged if each["event"] == "request_failed"]
+    assert told["route"] == "/api/v1/dnc/{number}"
+    assert "0100" not in str(logged)
 
 
 @pytest.mark.parametrize("failure", [ValueError("a secret"), KeyError("a secret")])
