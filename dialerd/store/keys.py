@@ -126,7 +126,9 @@ def split(key: str) -> tuple[int, str] | None:
     prefix, _, rest = key.partition("_")
     shown, _, secret = rest.partition("_")
     key_id = read_id(shown)
-    return (key_id, secret) if prefix == _PREFIX and key_id is not None and secret else None
+    if prefix != _PREFIX or key_id is None or not secret or not key.isascii():
+        return None
+    return key_id, secret
 
 
 async def get(conn: AsyncConnection, key_id: int) -> StoredKey | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from dialerd.store import keys
 from dialerd.store.keys import Role, StoredKey
 from dialerd.store.schema import api_key
 from dialerd.store.tx import Tx
-from tests.contract.api.house import House, Template, open_house
+from tests.contract.api.house import DEADLINE, House, Template, open_house
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,21 @@ async def test_failed_logins_are_bounded_and_good_keys_go_on(template: Template,
         assert 0 < int(limited.headers["Retry-After"]) <= 60
         assert (await house.ask("GET", "/agents", key="admin")).status == 429, "a key not seen yet waits, too"
         assert (await house.ask("GET", "/agents", key="viewer")).status == 200, "a key that was good is not asked again"
+        assert b"dialerd_logins_failed_total 3.0" in (await house.ask("GET", "/~/metrics", key=None)).body
+
+
+async def test_bytes_that_are_no_text_in_a_key_are_a_failed_login(template: Template, tmp_path: Path) -> None:
+    async with open_house(template, tmp_path, Limits(failed_logins_per_minute=3)) as house:
+        good = house.keys["viewer"].encode()
+        head = b"GET /api/v1/agents HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer "
+        statuses = []
+        for shown in (good[:-1] + b"\xff", good[:-1] + "é".encode(), b"\xff" + good, good + b"\xed\xa0\x80"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
+            writer.write(head + shown + b"\r\n\r\n")
+            async with asyncio.timeout(DEADLINE):
+                statuses.append(int((await reader.read()).split()[1]))
+            writer.close()
+        assert statuses == [401] * 3 + [429]
         assert b"dialerd_logins_failed_total 3.0" in (await house.ask("GET", "/~/metrics", key=None)).body
 
 
