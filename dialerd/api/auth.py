@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import ipaddress
 import math
 from collections import OrderedDict
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import structlog
@@ -26,8 +28,13 @@ REMEMBER_SECONDS = 60.0
 _REMEMBERED = 10_000
 _ADDRESSES = 10_000
 _MINUTE = 60.0
-_AT_ONCE = 2  # checks of some 50 ms of CPU and 16 MB each
+_AT_ONCE = 2
+"""Digests of keys that are computed at once: each costs some 50 ms of CPU and 16 MB."""
+_WAITING = 200
+"""Those that wait for it; whoever comes beyond is told to come again, as is who has waited for too long."""
+_WAIT_SECONDS = 10.0
 _LONGEST_KEY = 512
+_SOON = {"Retry-After": "5"}
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _RANK = {Role.VIEWER: 0, Role.OPERATOR: 1, Role.ADMIN: 2}
 
@@ -43,6 +50,32 @@ def may(principal: Principal, role: Role) -> bool:
 class _Known:
     key: StoredKey
     until: float
+
+
+class Turns:
+    """Who computes the digest of a key, and who waits for that."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def take(self) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it. Raises Rejected (``rate_limited``)."""
+        if self._waiting >= _WAITING:
+            raise refuse(RATE_LIMITED, "too many keys are waiting to be checked", _SOON)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_WAIT_SECONDS):
+                await self._free.acquire()
+        except TimeoutError:
+            raise refuse(RATE_LIMITED, "too many keys are waiting to be checked", _SOON) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 class Doorkeeper:
@@ -64,7 +97,8 @@ class Doorkeeper:
         self._metrics = metrics
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._failures = _Failures(clock, failures_per_minute)
-        self._checks = asyncio.Semaphore(_AT_ONCE)
+        self.turns = Turns()
+        """Of whoever computes a key's digest."""
         self._deleted: OrderedDict[int, None] = OrderedDict()
 
     async def principal(self, raw: web.Request) -> Principal:
@@ -77,7 +111,7 @@ class Doorkeeper:
             return principal
         origin = _origin(raw.remote)
         self._failures.check(origin)
-        async with self._checks:
+        async with self.turns.take():
             # Others from there may have failed, or this very key may have been found good, while this one waited.
             self._failures.check(origin)
             if (principal := await self._remembered(digest)) is not None:

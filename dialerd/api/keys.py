@@ -9,7 +9,7 @@ from dialerd.api.auth import Doorkeeper
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
 from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Window
-from dialerd.api.problems import INVALID_REQUEST, KEY_NOT_FOUND, refuse, unfit
+from dialerd.api.problems import INVALID_REQUEST, KEY_NOT_FOUND, TOO_MANY_KEYS, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.streams import Streams
 from dialerd.clock import read_id, show_id
@@ -17,6 +17,8 @@ from dialerd.dispatch.errors import FieldError
 from dialerd.store import keys
 from dialerd.store.keys import KeyInfo, Role
 from dialerd.store.tx import Tx
+
+MOST_PER_TENANT = 100
 
 
 class KeyIn(In):
@@ -74,7 +76,17 @@ class KeysResource:
             raise unfit([FieldError("tenant", "is required with a system key")])
         if tenant not in request.api.tenants or given.tenant not in (None, tenant):
             raise unfit([FieldError("tenant", "names no tenant")])
-        info, key = await keys.make(request.api.store, tenant, Role(given.role), given.name)
+        try:
+            info, key = await keys.make(
+                request.api.store,
+                tenant,
+                Role(given.role),
+                given.name,
+                most=MOST_PER_TENANT,
+                turn=self._door.turns.take(),
+            )
+        except keys.TooManyKeys:
+            raise refuse(TOO_MANY_KEYS, f"a tenant has {MOST_PER_TENANT} keys at most") from None
         return KeyCreated(**_values(info), key=key)
 
     async def delete(self, request: Request[NoQuery, None]) -> None:
@@ -114,7 +126,7 @@ class KeysResource:
                 JsonBody(KeyIn),
                 KeyCreated,
                 201,
-                (INVALID_REQUEST,),
+                (INVALID_REQUEST, TOO_MANY_KEYS),
                 for_system=True,
                 secret=True,
             ),

@@ -52,6 +52,7 @@ CONTACT_NOT_PENDING = Code("contact_not_pending", 409, "the contact is not pendi
 WEBHOOK_NOT_FOUND = Code("webhook_not_found", 404, "there is no such webhook")
 DELIVERY_NOT_FOUND = Code("delivery_not_found", 404, "there is no such delivery")
 TOO_MANY_WEBHOOKS = Code("too_many_webhooks", 409, "the tenant has as many webhooks as it may have")
+TOO_MANY_KEYS = Code("too_many_keys", 409, "the tenant has as many keys as it may have")
 EVENT_GONE = Code("event_gone", 409, "the event is no longer kept")
 FORBIDDEN = Code("forbidden", 403, "the key's role does not allow this")
 NOT_FOUND = Code("not_found", 404, "there is nothing under this path")

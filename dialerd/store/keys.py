@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -72,15 +74,34 @@ async def create(store: Store, tenant: str | None, role: Role, name: str) -> str
     return key
 
 
-async def make(store: Store, tenant: str | None, role: Role, name: str) -> tuple[KeyInfo, str]:
-    """Make a key; returns it, the only time that it is seen whole, and what may be told of it."""
+class TooManyKeys(Exception):
+    """The tenant has as many keys as it may have."""
+
+
+async def make(
+    store: Store,
+    tenant: str | None,
+    role: Role,
+    name: str,
+    *,
+    most: int | None = None,
+    turn: AbstractAsyncContextManager[None] | None = None,
+) -> tuple[KeyInfo, str]:
+    """Make a key; returns it, the only time that it is seen whole, and what may be told of it.
+
+    ``most``: so many may the tenant have. ``turn`` is held while the digest is computed. Raises TooManyKeys.
+    """
     clock = store.clock
     info = KeyInfo(clock.number(), tenant, role, name, clock.wall())
     secret, salt = clock.token(), clock.token(16).encode()
+    async with store.read() as conn:
+        await _expect_room(conn, tenant, most)
     with clock.hold():
-        digest = await asyncio.to_thread(_digest, secret, salt)
+        async with turn or contextlib.nullcontext():
+            digest = await asyncio.to_thread(_digest, secret, salt)
 
     async def insert(tx: Tx) -> None:
+        await _expect_room(tx.conn, tenant, most)
         await tx.conn.execute(
             sa.insert(api_key).values(
                 id=info.id,
@@ -95,6 +116,13 @@ async def make(store: Store, tenant: str | None, role: Role, name: str) -> tuple
 
     await store.write(insert)
     return info, f"{_PREFIX}_{show_id(info.id)}_{secret}"
+
+
+async def _expect_room(conn: AsyncConnection, tenant: str | None, most: int | None) -> None:
+    if most is not None:
+        count = await conn.scalar(sa.select(sa.func.count()).select_from(api_key).where(api_key.c.tenant == tenant))
+        if (count or 0) >= most:
+            raise TooManyKeys
 
 
 async def page(

@@ -241,6 +241,7 @@ CODES: dict[tuple[str, int], tuple[str, ...] | None] = {
     ("delivery_not_found", 404): (f"POST {_REDELIVER}",),
     ("event_gone", 409): (f"POST {_REDELIVER}",),
     ("too_many_webhooks", 409): ("POST /webhooks",),
+    ("too_many_keys", 409): ("POST /keys",),
     ("unauthorized", 401): None,
     ("forbidden", 403): None,
     ("method_not_allowed", 405): None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import sqlalchemy as sa
 
 from dialerd.store import keys
 from dialerd.store.schema import api_key, idempotency
-from tests.contract.api.house import KEYS, House
+from tests.contract.api.house import DEADLINE, KEYS, Answer, House
 
 
 async def made(house: House, key: str = "admin", **values: Any) -> Any:
@@ -87,6 +88,73 @@ async def test_a_key_that_is_deleted_while_it_is_checked_opens_nothing(
     late = await house.ask("GET", "/agents", key=None, headers=bearing(key["key"]))
     assert [each.status for each in answers] == [204]
     assert late.problem() == (401, "unauthorized")
+
+
+async def test_digests_are_computed_two_at_a_time_at_most(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes keys and whoever shows one: each digest takes a processor for a while."""
+    now, most, lock, never, digest = 0, 0, threading.Lock(), threading.Event(), keys._digest
+
+    def counted(secret: str, salt: bytes) -> bytes:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        never.wait(timeout=0.01)  # as long as a real one, so that they meet
+        try:
+            return digest(secret, salt)
+        finally:
+            with lock:
+                now -= 1
+
+    assert (await house.ask("GET", "/keys", key="admin")).status == 200
+    monkeypatch.setattr(keys, "_digest", counted)
+    made_keys = [made(house) for _ in range(8)]
+    shown = [house.ask("GET", "/agents", key=key) for key in ("viewer", "operator", "other")]
+    wrong = [house.ask("GET", "/agents", key=None, headers=bearing(f"{house.keys['viewer']}{n}")) for n in range(4)]
+    await asyncio.gather(*made_keys, *shown, *wrong)
+    assert most == 2
+
+
+@pytest.mark.parametrize(("waiting", "seconds"), [(2, 60.0), (100, 0.05)])
+async def test_whoever_would_wait_for_long_is_told_to_come_again(
+    house: House, monkeypatch: pytest.MonkeyPatch, waiting: int, seconds: float
+) -> None:
+    """Where too many wait before it, and where its turn does not come."""
+    assert (await house.ask("GET", "/keys", key="admin")).status == 200
+    go_on, digest = threading.Event(), keys._digest
+
+    def held(secret: str, salt: bytes) -> bytes:
+        assert go_on.wait(timeout=DEADLINE)
+        return digest(secret, salt)
+
+    monkeypatch.setattr(keys, "_digest", held)
+    monkeypatch.setattr("dialerd.api.auth._WAITING", waiting)
+    monkeypatch.setattr("dialerd.api.auth._WAIT_SECONDS", seconds)
+    body, served = {"name": "crm", "role": "viewer"}, 4 if waiting == 2 else 2
+    asked = {asyncio.create_task(house.ask("POST", "/keys", key="admin", json=body)) for _ in range(12)}
+    refused: set[asyncio.Task[Answer]] = set()
+    try:
+        while len(refused) < len(asked) - served:
+            done, _ = await asyncio.wait(asked - refused, return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE)
+            assert {each.result().problem() for each in done} == {(429, "rate_limited")}
+            refused |= done
+    finally:
+        go_on.set()
+    assert [(await each).status for each in asked - refused] == [201] * served
+
+
+async def test_a_tenant_has_so_many_keys_and_no_more(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = sum(1 for tenant, _ in KEYS.values() if tenant == "one") + 2
+    monkeypatch.setattr("dialerd.api.keys.MOST_PER_TENANT", most)
+    body = {"name": "crm", "role": "viewer"}
+    answers = await asyncio.gather(*(house.ask("POST", "/keys", key="admin", json=body) for _ in range(5)))
+    assert sorted(each.status for each in answers) == [201, 201, 409, 409, 409]
+    full = await house.ask("POST", "/keys", key="system", json={**body, "tenant": "one"})
+    assert full.problem() == (409, "too_many_keys")
+    assert (await house.ask("POST", "/keys", key="other", json=body)).status == 201, "another tenant's do not count"
+    gone = next(each.json["id"] for each in answers if each.status == 201)
+    assert (await house.ask("DELETE", f"/keys/{gone}", key="admin")).status == 204
+    await made(house)
 
 
 async def test_a_system_key_manages_any(house: House) -> None:
