@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 REMEMBER_SECONDS = 60.0
 """How long a key is taken without asking the store: one that another process deleted dies within this."""
 _REMEMBERED = 10_000
-_ADDRESSES = 10_000
+_PLACES = 10_000
 _MINUTE = 60.0
 _AT_ONCE = 2
 """Digests of keys that are computed at once: each costs some 50 ms of CPU and 16 MB."""
@@ -44,6 +44,10 @@ def may(principal: Principal, role: Role) -> bool:
     if principal.role is Role.SYSTEM or role is Role.SYSTEM:
         return principal.role is role
     return _RANK[principal.role] >= _RANK[role]
+
+
+_Place = tuple[str, int | None]
+"""Where a login failed: from which address, and for which key; None: for none that there is."""
 
 
 @dataclass(slots=True)
@@ -79,7 +83,12 @@ class Turns:
 
 
 class Doorkeeper:
-    """Checks keys. A good one costs its scrypt digest once; bad ones are counted per remote address."""
+    """Checks keys. A good one costs its scrypt digest once.
+
+    Wrong secrets are counted per key and remote address, which may be a proxy's: they lock that key out there, for a
+    minute and unless it is remembered, and no other. What names no key of ours is counted per address, and locks out
+    only more of it.
+    """
 
     def __init__(
         self,
@@ -100,6 +109,7 @@ class Doorkeeper:
         self.turns = Turns()
         """Of whoever computes a key's digest."""
         self._deleted: OrderedDict[int, None] = OrderedDict()
+        self._checking: dict[tuple[bytes, str], asyncio.Task[Principal | None]] = {}
 
     async def principal(self, raw: web.Request) -> Principal:
         """Who sent the request. Raises Rejected: ``unauthorized``, ``rate_limited``."""
@@ -109,21 +119,12 @@ class Doorkeeper:
         digest = hashlib.sha256(shown.encode("utf-8", "surrogateescape")).digest()
         if (principal := await self._remembered(digest)) is not None:
             return principal
-        origin = _origin(raw.remote)
-        self._failures.check(origin)
-        async with self.turns.take():
-            # Others from there may have failed, or this very key may have been found good, while this one waited.
-            self._failures.check(origin)
-            if (principal := await self._remembered(digest)) is not None:
-                return principal
-            key = await self._checked(shown)
-        if key is None or key.principal.key_id in self._deleted:
-            self._failures.add(origin)
+        principal = await self._sought(digest, shown, _origin(raw.remote))
+        if principal is None:
             self._metrics.logins_failed.inc()
             log.warning("login_failed", remote=raw.remote)
             raise refuse(UNAUTHORIZED, headers=_CHALLENGE)
-        self._remember(digest, key)
-        return key.principal
+        return principal
 
     def forget(self, key_id: int) -> None:
         """A key was deleted: it opens nothing from now on, whoever is being checked just now included."""
@@ -148,17 +149,46 @@ class Doorkeeper:
         self._remember(digest, standing)
         return standing.principal
 
-    async def _checked(self, shown: str) -> StoredKey | None:
+    async def _sought(self, digest: bytes, shown: str, origin: str) -> Principal | None:
+        """Check a key that is not remembered; once for all who show it from there meanwhile."""
         parts = keys.split(shown)
         if parts is None:
+            self._failures.expect_few((origin, None))
+            self._failures.add((origin, None))
             return None
-        key_id, secret = parts
-        async with self._store.read() as conn:
-            key = await keys.get(conn, key_id)
-        if key is None:
-            return None
-        with self._clock.hold():
-            return key if await asyncio.to_thread(key.fits, secret) else None
+        place = (digest, origin)
+        checking = self._checking.get(place)
+        if checking is None:
+            checking = asyncio.create_task(self._checked(digest, *parts, origin), name="key-check")
+            self._checking[place] = checking
+            checking.add_done_callback(lambda _: self._checking.pop(place, None))
+        return await asyncio.shield(checking)
+
+    async def _checked(self, digest: bytes, key_id: int, secret: str, origin: str) -> Principal | None:
+        wrong: _Place = (origin, key_id)
+        self._failures.expect_few(wrong)
+        async with self.turns.take():
+            # Others may have failed, or this very key may have been found good, while this one waited.
+            self._failures.expect_few(wrong)
+            if (principal := await self._remembered(digest)) is not None:
+                return principal
+            async with self._store.read() as conn:
+                key = await keys.get(conn, key_id)
+            if key is None:
+                # They have a count of their own: whoever invents keys locks out nobody who has one.
+                wrong = (origin, None)
+            # It counts until it is found good: another is checked meanwhile.
+            self._failures.expect_few(wrong)
+            self._failures.add(wrong)
+            if key is None:
+                return None
+            with self._clock.hold():
+                fits = await asyncio.to_thread(key.fits, secret)
+            if not fits or key_id in self._deleted:
+                return None
+            self._failures.take_back(wrong)
+            self._remember(digest, key)
+            return key.principal
 
     def _remember(self, digest: bytes, key: StoredKey) -> None:
         self._known[digest] = _Known(key, self._clock.mono() + (REMEMBER_SECONDS if self._trusts else 0.0))
@@ -168,30 +198,36 @@ class Doorkeeper:
 
 
 class _Failures:
-    """Failed logins per remote address, in windows of a minute. The table is bounded: the oldest window goes first."""
+    """Failed logins per place, in windows of a minute. The table is bounded: the oldest window goes first."""
 
     def __init__(self, clock: Clock, most: int) -> None:
         self._clock = clock
         self._most = most
-        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._counts: OrderedDict[_Place, tuple[float, int]] = OrderedDict()
 
-    def check(self, origin: str) -> None:
+    def expect_few(self, place: _Place) -> None:
         """Raises Rejected (``rate_limited``) where there were too many."""
-        begun, count = self._counts.get(origin, (0.0, 0))
+        begun, count = self._counts.get(place, (0.0, 0))
         left = begun + _MINUTE - self._clock.mono()
         if count >= self._most and left > 0:
             wait = {"Retry-After": str(math.ceil(left))}
             raise refuse(RATE_LIMITED, "too many failed logins from this address", wait)
 
-    def add(self, origin: str) -> None:
+    def add(self, place: _Place) -> None:
         now = self._clock.mono()
-        begun, count = self._counts.get(origin, (now, 0))
+        begun, count = self._counts.get(place, (now, 0))
         if begun + _MINUTE <= now:
             begun, count = now, 0
-            self._counts.pop(origin, None)
-        self._counts[origin] = (begun, count + 1)
-        if len(self._counts) > _ADDRESSES:
+            self._counts.pop(place, None)
+        self._counts[place] = (begun, count + 1)
+        if len(self._counts) > _PLACES:
             self._counts.popitem(last=False)
+
+    def take_back(self, place: _Place) -> None:
+        """What was counted was none."""
+        if place in self._counts:
+            begun, count = self._counts[place]
+            self._counts[place] = (begun, max(0, count - 1))
 
 
 def _bearer(header: str) -> str | None:
