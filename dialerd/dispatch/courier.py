@@ -13,6 +13,7 @@ import structlog
 from dialerd.clock import Clock, Timer, show_id
 from dialerd.core.webhooks import Webhook, WebhookStatus
 from dialerd.dispatch.event_pages import EventPages
+from dialerd.dispatch.slots import Slots
 from dialerd.store import events, webhooks
 from dialerd.store.db import Store
 from dialerd.store.errors import StoreError
@@ -44,8 +45,8 @@ class Desk:
     transport: Transport
     clock: Clock
     metrics: Metrics
-    slots: asyncio.Semaphore
-    """Attempts at once, of all webhooks together."""
+    slots: Slots
+    """Attempts at once, of all webhooks together: each tenant has its share."""
     concurrency: int
     """Attempts at once of one webhook."""
 
@@ -162,7 +163,7 @@ class Courier:
         self._woken.set()
 
     async def _send(self, item: Item) -> None:
-        async with self._desk.slots:
+        async with self._desk.slots.take(self.hook.tenant):
             try:
                 event = self._events.pop(item.seq, None) or await self._read(item.seq)
             except StoreError as error:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import structlog
@@ -14,6 +17,7 @@ from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.event_pages import EventPages
 from dialerd.dispatch.pace import Pace
 from dialerd.dispatch.persistence import persist
+from dialerd.dispatch.slots import Slots
 from dialerd.dispatch.tasks import Spawn
 from dialerd.store import campaigns, events, retention, webhooks
 from dialerd.store.db import Store
@@ -28,6 +32,8 @@ log = structlog.get_logger(__name__)
 
 MOST_PER_TENANT = 20
 _AGAIN = 5.0
+_TRIES = 2
+"""Attempts of one webhook at once that people ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,13 @@ class Webhooks:
         self._rules = rules
         self._background = background
         self._pages = EventPages(store)
-        self._desk = Desk(
-            store, self._pages, transport, clock, metrics, asyncio.Semaphore(max_concurrency), concurrency
-        )
+        self._desk = Desk(store, self._pages, transport, clock, metrics, Slots(max_concurrency), concurrency)
         self.concurrency = concurrency
         """Attempts at once of one webhook."""
         self._couriers: dict[int, Courier] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._changing = asyncio.Lock()
+        self._tries: Counter[int] = Counter()
         self._open = False
         metrics.before_render.append(self._measure)
 
@@ -232,7 +237,7 @@ class Webhooks:
             "timestamp": self._clock.wall(),
             "data": {"webhook_id": show_id(webhook_id)},
         }
-        async with self._desk.slots:
+        async with self._try(hook):
             answer = await post(self._desk, hook, f"test_{show_id(self._clock.number())}", message)
         return answer, self._clock.mono() - begun
 
@@ -248,7 +253,7 @@ class Webhooks:
             raise Rejected("delivery_not_found", "there is no such delivery")
         if event is None:
             raise Rejected("event_gone", "the event is no longer kept")
-        async with self._desk.slots:
+        async with self._try(hook):
             answer = await deliver(self._desk, hook, event)
         courier = self._couriers.get(webhook_id)
         if courier is not None and answer.delivered and courier.lanes.settle_by_hand(seq, answer, self._clock.now()):
@@ -271,6 +276,20 @@ class Webhooks:
         return await self._store.write(note)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _try(self, hook: Webhook) -> AsyncIterator[None]:
+        """Hold a place for an attempt that a person asks for. Raises Rejected where enough of them are under way."""
+        if self._tries[hook.id] >= _TRIES:
+            raise Rejected("rate_limited", f"{_TRIES} tries of this webhook are under way already")
+        self._tries[hook.id] += 1
+        try:
+            async with self._desk.slots.take(hook.tenant):
+                yield
+        finally:
+            self._tries[hook.id] -= 1
+            if not self._tries[hook.id]:
+                del self._tries[hook.id]
 
     async def _found(self, tenant: str, webhook_id: int) -> Webhook | None:
         async with self._store.read() as conn:

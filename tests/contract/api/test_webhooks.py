@@ -17,7 +17,7 @@ from dialerd.dispatch.webhooks import MOST_PER_TENANT
 from dialerd.webhooks.addresses import Rules, networks
 from dialerd.webhooks.transport import Answer, HttpTransport
 from tests.contract.api.house import DEADLINE, House, Template, open_house
-from tests.support.endpoint import REFUSED, TAKEN
+from tests.support.endpoint import REFUSED, TAKEN, Endpoint, Received
 
 HOOK = {"url": "https://crm.example.com/hook?key=s3cret", "description": "the CRM", "events": ["completed", "failed"]}
 
@@ -205,6 +205,43 @@ async def test_a_test_tells_what_the_endpoint_made_of_it(house: House) -> None:
     house.endpoint.answers = lambda _: Answer(None, "no answer within 10 s")
     bad = await house.ask("POST", f"{one}/test", key="admin")
     assert (bad.json["delivered"], bad.json["status_code"], bad.json["error"]) == (False, None, "no answer within 10 s")
+
+
+async def test_a_webhook_has_two_tries_at_once_and_another_tenants_do_not_wait(
+    template: Template, tmp_path: Path
+) -> None:
+    """An endpoint that hangs takes ten seconds for each: nobody else's deliveries stand behind them."""
+    go_on, hanging = asyncio.Event(), asyncio.Event()
+
+    async def answers(received: Received) -> Answer:
+        if "hangs" in received.url:
+            hanging.set()
+            await go_on.wait()
+        return TAKEN
+
+    async with open_house(template, tmp_path, transport=Endpoint(answers)) as house:
+        theirs = [
+            (await house.ask("POST", "/webhooks", key="other", json={"url": f"https://hangs.example/{n}"})).json
+            for n in range(2)
+        ]
+        mine = (await made(house))["id"]
+        tries = [f"/webhooks/{each['id']}/test" for each in theirs for _ in range(60)]
+        asked = {asyncio.create_task(house.ask("POST", path, key="other")) for path in tries}
+        try:
+            async with asyncio.timeout(DEADLINE):
+                refused: set[asyncio.Task[Any]] = set()
+                while len(refused) < len(asked) - 4:
+                    done, _ = await asyncio.wait(asked - refused, return_when=asyncio.FIRST_COMPLETED)
+                    assert {each.result().problem() for each in done} == {(429, "rate_limited")}
+                    refused |= done
+                assert hanging.is_set()
+                assert (await house.ask("POST", f"/webhooks/{mine}/test", key="admin")).json["delivered"]
+        finally:
+            go_on.set()
+        for each in asked - refused:
+            assert (await each).json["delivered"]
+        again = await house.ask("POST", tries[0], key="other")
+        assert again.json["delivered"], "and there is room again"
 
 
 async def test_one_that_was_disabled_goes_on_where_it_is_told_to(house: House) -> None:
