@@ -28,6 +28,8 @@ from dialerd.api.problems import (
 from dialerd.api.strict_json import parse_object
 
 JSON = "application/json"
+MOST_ITEMS = 500_000
+"""Of a list of contacts or numbers as JSON: more than the largest body has room for, unless they are none."""
 _WRITE_BYTES = 2**20
 _CLOSE = {"Connection": "close"}
 _DIGEST = web.RequestKey[Any]("body_digest")

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, ConfigDict, model_validator
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import Description, In, Listing, NoQuery, Out, Window
+from dialerd.api.fields import Description, In, Listing, NoQuery, Out, Reference, Spelling, Window
 from dialerd.api.problems import (
     CALLBACK_NOT_FOUND,
     CAMPAIGN_FINISHED,
@@ -37,8 +37,8 @@ class CallbackIn(In):
         }
     )
 
-    contact_id: str | None = None
-    phone_number: str | None = None
+    contact_id: Reference | None = None
+    phone_number: Spelling | None = None
     """One that the campaign does not have yet becomes a contact."""
     due_at: AwareDatetime
     note: Description | None = None

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from dialerd.api.bodies import NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import Listing, Out, Window
+from dialerd.api.fields import Listing, Out, Reference, Window
 from dialerd.api.problems import CAMPAIGN_NOT_FOUND, INVALID_REQUEST, refuse
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.clock import read_id, show_id
@@ -19,7 +19,7 @@ from dialerd.store.keys import Role
 class CallQuery(Window):
     """Which call attempts, in the order they were placed."""
 
-    contact_id: str | None = None
+    contact_id: Reference | None = None
     outcome: Outcome | None = None
 
 

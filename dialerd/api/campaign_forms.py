@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits
-from dialerd.api.fields import Change, Description, In, Name, NotNull, control_characters, field_errors
+from dialerd.api.fields import Change, Description, In, Name, NotNull, Reference, control_characters, field_errors
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
 from dialerd.api.problems import AGENT_UNKNOWN, refuse, unfit
 from dialerd.api.strict_json import parse
@@ -43,7 +43,7 @@ class CampaignIn(In):
 
     name: Name
     description: Description | None = None
-    agent_id: str | None = None
+    agent_id: Reference | None = None
     settings: CampaignSettings = CampaignSettings()
 
 
@@ -69,7 +69,7 @@ def _form_fields() -> dict[str, Any]:
     own: dict[str, Any] = {
         "name": (Name, ...),
         "description": (Description | None, None),
-        "agent_id": (str | None, None),
+        "agent_id": (Reference | None, None),
         "settings": (str | None, Field(None, description="All settings as one JSON object")),
         "on_invalid": (OnInvalid | None, None),
         FILE_PART: (File | None, Field(None, description="The contacts as CSV or NDJSON")),
@@ -94,7 +94,7 @@ class CampaignPatch(Change):
 
     name: Annotated[Name | None, NotNull()] = None
     description: Description | None = None
-    agent_id: Annotated[str | None, NotNull()] = None
+    agent_id: Annotated[Reference | None, NotNull()] = None
     settings: Annotated[CampaignSettings | None, NotNull()] = None
 
     def over(self, campaign: Campaign) -> Campaign:

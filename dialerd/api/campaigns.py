@@ -13,7 +13,7 @@ from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.campaign_forms import CampaignBody, CampaignIn, CampaignPatch, NewCampaignRequest
 from dialerd.api.contacts import ImportOut, render_report
 from dialerd.api.context import Request
-from dialerd.api.fields import In, NoQuery, Out, Search
+from dialerd.api.fields import In, NoQuery, Out, Reference, Search
 from dialerd.api.problems import (
     AGENT_UNKNOWN,
     CAMPAIGN_ACTIVE,
@@ -43,7 +43,7 @@ class CampaignQuery(In):
     """Which campaigns, by default newest first."""
 
     status: CampaignStatus | Literal["running"] | None = None
-    agent_id: str | None = None
+    agent_id: Reference | None = None
     q: Search | None = None
     """A part of the name or the description."""
     sort: Literal["created_at", "-created_at", "name", "-name", "started_at", "-started_at"] = "-created_at"

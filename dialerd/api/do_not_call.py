@@ -11,10 +11,10 @@ from typing import Annotated, Any, Self
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dialerd.api.bodies import JSON, JsonBody, NoBody, expect_media, spooled
+from dialerd.api.bodies import JSON, MOST_ITEMS, JsonBody, NoBody, expect_media, spooled
 from dialerd.api.contacts import RowErrorOut
 from dialerd.api.context import Limits, Request
-from dialerd.api.fields import Description, In, Listing, NoQuery, Out, Window, control_characters
+from dialerd.api.fields import Description, In, Listing, NoQuery, Out, Spelling, Window, control_characters
 from dialerd.api.problems import INVALID_CSV, INVALID_REQUEST, NOT_FOUND, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.uploads import CSV
@@ -35,8 +35,8 @@ class DoNotCallIn(In):
         }
     )
 
-    phone_number: str | None = None
-    numbers: Annotated[list[str], Field(min_length=1)] | None = None
+    phone_number: Spelling | None = None
+    numbers: Annotated[list[Spelling], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
     note: Description | None = None
     """Why, or who said so; of every number that is sent with it."""
 

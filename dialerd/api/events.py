@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dialerd.api.bodies import NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import In
+from dialerd.api.fields import In, Reference
 from dialerd.api.problems import CAMPAIGN_NOT_FOUND, INVALID_REQUEST, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.streams import Streams
@@ -21,7 +21,7 @@ _LONGEST = 19
 class EventQuery(In):
     """Where to go on; the header Last-Event-ID, which a browser sends when it reconnects, goes before it."""
 
-    after: str | None = None
+    after: Reference | None = None
 
 
 class EventsResource:

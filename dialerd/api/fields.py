@@ -41,6 +41,10 @@ def _written(value: str) -> str:
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_written)]
 Description = Annotated[str, StringConstraints(max_length=2000)]
 Search = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Reference = Annotated[str, StringConstraints(max_length=200)]
+"""What names something: an id, a cursor, a tenant's name. One that names nothing is no mistake of form."""
+Spelling = Annotated[str, StringConstraints(max_length=1000)]
+"""A phone number as somebody wrote it; whether it is one is asked of each by itself."""
 
 
 class NotNull:
@@ -106,7 +110,7 @@ class Window(In):
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
-    after: str | None = None
+    after: Reference | None = None
     """``next`` of the part before: cheaper than a large offset."""
 
 

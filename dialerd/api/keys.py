@@ -8,7 +8,7 @@ from typing import Literal
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Window
+from dialerd.api.fields import In, Listing, Name, NoQuery, Out, Reference, Window
 from dialerd.api.problems import INVALID_REQUEST, KEY_NOT_FOUND, TOO_MANY_KEYS, refuse, unfit
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.api.streams import Streams
@@ -26,7 +26,7 @@ class KeyIn(In):
 
     name: Name
     role: Literal["viewer", "operator", "admin"]
-    tenant: str | None = None
+    tenant: Reference | None = None
     """Required with a system key, which must say whose the new key is; else the caller's own, or left out."""
 
 

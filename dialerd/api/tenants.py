@@ -13,16 +13,26 @@ from dialerd.api.problems import CONFIGURED_IN_FILE, INVALID_REQUEST, TENANT_NOT
 from dialerd.api.routes import AnyRoute, Route
 from dialerd.core import phone
 from dialerd.core.model import Tenant
-from dialerd.core.settings import CampaignSettings
+from dialerd.core.settings import (
+    MOST_CALLER_IDS,
+    MOST_PREFIXES,
+    MOST_TENANT_TRUNKS,
+    CampaignSettings,
+    NameText,
+    NumberText,
+    Once,
+)
 from dialerd.store.keys import Role
 
 _Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
 _Rate = Annotated[float, Field(gt=0, le=10_000)]
 _Slots = Annotated[int, Field(ge=1, le=1_000_000)]
-_Trunks = Annotated[list[str], Field(min_length=1, max_length=1000)]
-_Region = Annotated[str, AfterValidator(phone.check_region)]
-_CallerId = Annotated[str, AfterValidator(lambda value: phone.digits(value) and value)]
+_Trunks = Annotated[tuple[NameText, ...], Field(min_length=1, max_length=MOST_TENANT_TRUNKS), Once]
+_Region = Annotated[NameText, AfterValidator(phone.check_region)]
+_CallerId = Annotated[NumberText, AfterValidator(lambda value: phone.digits(value) and value)]
 _Prefix = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{0,14}$")]
+_CallerIds = Annotated[tuple[_CallerId, ...], Field(max_length=MOST_CALLER_IDS), Once]
+_Prefixes = Annotated[tuple[_Prefix, ...], Field(max_length=MOST_PREFIXES), Once]
 _Weight = Annotated[float, Field(gt=0, le=1000)]
 _Count = Annotated[int, Field(ge=1, le=10**9)]
 _Hours = Annotated[float, Field(gt=0, le=8784)]
@@ -41,8 +51,8 @@ class TenantPatch(Change):
     default_agent: Name | None = None
     default_region: _Region | None = None
     weight: Annotated[_Weight | None, NotNull()] = None
-    caller_ids: Annotated[list[_CallerId] | None, NotNull()] = None
-    allowed_prefixes: Annotated[list[_Prefix] | None, NotNull()] = None
+    caller_ids: Annotated[_CallerIds | None, NotNull()] = None
+    allowed_prefixes: Annotated[_Prefixes | None, NotNull()] = None
     max_calls_per_day: _Count | None = None
     max_calls_per_number: _Count | None = None
     number_period_hours: Annotated[_Hours | None, NotNull()] = None
@@ -78,9 +88,9 @@ class TenantIn(In):
     """How national numbers are read (ISO 3166)."""
     weight: _Weight = 1.0
     """Its share of a scarce trunk, beside the other tenants'."""
-    caller_ids: tuple[_CallerId, ...] = ()
+    caller_ids: _CallerIds = ()
     """The numbers that it owns, E.164; none: those of its trunks."""
-    allowed_prefixes: tuple[_Prefix, ...] = ()
+    allowed_prefixes: _Prefixes = ()
     """Beginnings of the numbers that it may dial; none: every number."""
     max_calls_per_day: _Count | None = None
     max_calls_per_number: _Count | None = None

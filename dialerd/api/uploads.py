@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
-from dialerd.api.bodies import JSON, JsonBody, expect_media, spooled
+from dialerd.api.bodies import JSON, MOST_ITEMS, JsonBody, expect_media, spooled
 from dialerd.api.context import Limits
 from dialerd.api.fields import In
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
@@ -44,7 +44,7 @@ class OnInvalid(StrEnum):
 class ContactsIn(In):
     """Contacts as JSON: each an object with ``phone`` or ``phone_number``, checked one by one."""
 
-    contacts: list[Any]
+    contacts: Annotated[list[Any], Field(max_length=MOST_ITEMS)]
     on_invalid: OnInvalid | None = None
 
 

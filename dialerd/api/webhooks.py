@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from dialerd.api.bodies import JsonBody, NoBody
 from dialerd.api.context import Request
-from dialerd.api.fields import Change, Description, In, Listing, NoQuery, NotNull, Out, Window
+from dialerd.api.fields import Change, Description, In, Listing, NoQuery, NotNull, Out, Reference, Window
 from dialerd.api.problems import (
     DELIVERY_NOT_FOUND,
     EVENT_GONE,
@@ -51,7 +51,7 @@ class WebhookIn(In):
     url: _Url
     """https, to a public address unless the configuration allows another."""
     description: Description | None = None
-    campaign_id: str | None = None
+    campaign_id: Reference | None = None
     """The campaign whose events are told; left out: those of all campaigns."""
     events: _Kinds = ()
     """The kinds of events, as event streams name them; empty: all."""

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Strict, StringConstraints
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from dialerd.core import model, phone
 from dialerd.core.places import AllowedPlaces, ways_out
-from dialerd.core.settings import CampaignSettings
+from dialerd.core.settings import MOST_CALLER_IDS, MOST_PREFIXES, MOST_TENANT_TRUNKS, CampaignSettings, Once
 from dialerd.pbx.callees import DEFAULT_SHARES, SimulatedSettings
 
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^\s:\[\]]+):(?P<port>\d{1,5})")
@@ -95,11 +95,13 @@ def _simulated() -> SimulatedSettings:
     return SimulatedSettings(shares=dict(DEFAULT_SHARES))
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Line = Annotated[str, AfterValidator(_one_line)]
-Region = Annotated[str, AfterValidator(phone.check_region)]
-CallerId = Annotated[str, AfterValidator(_caller_id)]
-Prefix = Annotated[str, AfterValidator(_prefix)]
+Text = Annotated[str, StringConstraints(max_length=4096)]
+Name = Annotated[Text, AfterValidator(_name)]
+Line = Annotated[Text, AfterValidator(_one_line)]
+Region = Annotated[Text, AfterValidator(phone.check_region)]
+CallerId = Annotated[Text, AfterValidator(_caller_id)]
+Prefix = Annotated[Text, AfterValidator(_prefix)]
+CallerIds = Annotated[tuple[CallerId, ...], Field(max_length=MOST_CALLER_IDS), Once]
 Count = Annotated[int, Strict(), Field(ge=1, le=10**9)]
 Rate = Annotated[float, Strict(), Field(gt=0, le=10_000)]
 Slots = Annotated[int, Strict(), Field(gt=0, le=1_000_000)]
@@ -115,7 +117,7 @@ class Section(BaseModel):
 class ServerConfig(Section):
     """``[server]``: the REST API, the event streams, /metrics and the health pages."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = "127.0.0.1:8088"
+    listen: Annotated[Text, AfterValidator(_listen)] = "127.0.0.1:8088"
     """The address and TCP port of the API; port 0 lets the system choose."""
     max_body_bytes: Annotated[int, Strict(), Field(ge=1024, le=2**40)] = 256 * 2**20
     """The largest request, an uploaded contact list included."""
@@ -138,7 +140,7 @@ class ServerConfig(Section):
 class StoreConfig(Section):
     """``[store]``: where everything is kept."""
 
-    url: Annotated[str, AfterValidator(_store_url), Field(repr=False)] = "sqlite:////var/lib/dialerd/dialerd.db"
+    url: Annotated[Text, AfterValidator(_store_url), Field(repr=False)] = "sqlite:////var/lib/dialerd/dialerd.db"
     """The SQLite file; four slashes: a path from the root."""
 
 
@@ -152,7 +154,7 @@ class PbxConfig(Section):
     port: Annotated[int, Strict(), Field(ge=1, le=65535)] | None = None
     username: Line | None = None
     """Of the AMI user; FreeSWITCH's event socket has none."""
-    secret: SecretStr | None = None
+    secret: Annotated[SecretStr, Field(max_length=1000)] | None = None
     """Read from ``secret_file`` where that is given."""
     secret_file: Path | None = None
     """A file whose only line is the secret."""
@@ -178,9 +180,9 @@ class PbxConfig(Section):
 class TrunkConfig(Section):
     """``[trunk.NAME]``: a way out through one PBX."""
 
-    pbx: str
+    pbx: Text
     """The NAME of its ``[pbx.NAME]``."""
-    dial: Annotated[str, AfterValidator(phone.check_template)]
+    dial: Annotated[Text, AfterValidator(phone.check_template)]
     """The dial string. Of +12025550100, ``{number}`` is 12025550100, ``{e164}`` the same with its plus, ``{national}``
     2025550100. Asterisk: ``PJSIP/{number}@carrier-a``, or ``Local/{number}@from-internal`` by routes of its own
     dialplan; FreeSWITCH: ``sofia/gateway/carrier-a/{number}``, or ``loopback/{number}/dialerd-out``."""
@@ -190,7 +192,7 @@ class TrunkConfig(Section):
     """Calls at once, ringing included."""
     reserved_channels: Annotated[int, Strict(), Field(ge=0, le=1_000_000)] = 0
     """Of ``max_channels``, how many are kept free for inbound calls."""
-    caller_ids: tuple[CallerId, ...] = ()
+    caller_ids: CallerIds = ()
     caller_id_format: phone.NumberFormat = "e164"
     suspend_after: Annotated[int, Strict(), Field(ge=2, le=1000)] = 20
     """Failures in a row after which it gets no more calls but probes."""
@@ -205,14 +207,14 @@ class TenantConfig(Section):
     """Over all its campaigns."""
     max_concurrent_calls: Slots
     """Calls at once over all its campaigns, ringing included."""
-    trunks: Annotated[tuple[str, ...], Field(min_length=1)]
+    trunks: Annotated[tuple[Text, ...], Field(min_length=1, max_length=MOST_TENANT_TRUNKS)]
     default_agent: Line | None = None
     default_region: Region | None = None
     weight: Annotated[float, Strict(), Field(gt=0, le=1000)] = 1.0
     """The tenant's share of a trunk that is scarce, beside the other tenants'."""
-    caller_ids: tuple[CallerId, ...] = ()
+    caller_ids: CallerIds = ()
     """The numbers that it owns and may show; none: those of its trunks."""
-    allowed_prefixes: tuple[Prefix, ...] = ()
+    allowed_prefixes: Annotated[tuple[Prefix, ...], Field(max_length=MOST_PREFIXES), Once] = ()
     """Beginnings of the numbers that it may dial; none: every number."""
     max_calls_per_day: Count | None = None
     """Call attempts of all its campaigns in a day (UTC)."""
@@ -234,9 +236,9 @@ class NumbersConfig(Section):
 class AgentsConfig(Section):
     """``[agents]``: what answered calls may be handed to."""
 
-    applications: tuple[Annotated[str, AfterValidator(_application)], ...] = ()
+    applications: Annotated[tuple[Annotated[Text, AfterValidator(_application)], ...], Field(max_length=1000)] = ()
     """The dialplan applications that an agent of kind ``application`` may name. None by default: some run commands."""
-    contexts: tuple[Annotated[str, AfterValidator(_context)], ...] | None = None
+    contexts: Annotated[tuple[Annotated[Text, AfterValidator(_context)], ...], Field(max_length=1000)] | None = None
     """The dialplan contexts that an agent of kind ``dialplan`` may name. None: every one but those that trunks dial
     through and ``dialerd-out``, from which answered calls would go on to any number."""
 
@@ -255,7 +257,7 @@ class DispatchConfig(Section):
 class WebhooksConfig(Section):
     """``[webhooks]``: where webhooks may go, and how many at once."""
 
-    allow_private: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
+    allow_private: Annotated[tuple[Annotated[Text, AfterValidator(_network)], ...], Field(max_length=1000)] = ()
     """Networks that webhooks may reach although they are not public."""
     allow_http: Annotated[bool, Strict()] = False
     """Without TLS everybody on the way reads along, and the signature protects from changes only."""
@@ -311,9 +313,9 @@ class Config(BaseSettings):
     webhooks: WebhooksConfig = WebhooksConfig()
     retention: RetentionConfig = RetentionConfig()
     logging: LoggingConfig = LoggingConfig()
-    pbx: dict[Name, PbxConfig] = Field(default_factory=dict)
-    trunk: dict[Name, TrunkConfig] = Field(default_factory=dict)
-    tenant: dict[Name, TenantConfig] = Field(default_factory=dict)
+    pbx: Annotated[dict[Name, PbxConfig], Field(max_length=1000)] = Field(default_factory=dict)
+    trunk: Annotated[dict[Name, TrunkConfig], Field(max_length=10_000)] = Field(default_factory=dict)
+    tenant: Annotated[dict[Name, TenantConfig], Field(max_length=10_000)] = Field(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_origin
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dialerd.core.carried import MAX_CAMPAIGN_VARIABLES, UNFIT, too_long
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
@@ -18,6 +29,32 @@ _HHMM = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 _VARIABLE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+T = TypeVar("T")
+
+# Far more than anybody needs: they keep what one client sends from costing all others their calls.
+MOST_TRUNKS = 100
+MOST_CALLER_IDS = 1000
+MOST_BLACKOUTS = 1000
+MOST_PREFIXES = 1000
+MOST_TENANT_TRUNKS = 1000
+MOST_VARIABLES = 100
+MOST_NAME_CHARS = 64
+MOST_VALUE_CHARS = 1000
+MOST_BYTES: Final = 64 * 2**10
+"""Of all settings together as JSON: a page of campaigns shows two hundred times as much."""
+
+
+def once(values: tuple[T, ...]) -> tuple[T, ...]:
+    """The values without repeats, in the order in which they first came."""
+    return tuple(dict.fromkeys(values))
+
+
+Once = AfterValidator(once)
+"""Marks a list in which a repeat says nothing."""
+NameText = Annotated[str, StringConstraints(max_length=MOST_NAME_CHARS)]
+"""The name of something else, which is looked up elsewhere."""
+NumberText = Annotated[str, StringConstraints(max_length=32)]
+_Hhmm = Annotated[str, StringConstraints(max_length=32)]
 
 
 _STORED = object()
@@ -63,7 +100,7 @@ def _carried(value: str, info: ValidationInfo) -> str:
     return value
 
 
-_Carried = Annotated[str, AfterValidator(_carried)]
+_Carried = Annotated[str, StringConstraints(max_length=MOST_VALUE_CHARS), AfterValidator(_carried)]
 _PUT_OFF_BY = (
     *("calling_hours_start", "calling_hours_end", "timezone", "calling_days", "blackouts"),
     *("contact_timezone", "max_attempts_per_day"),
@@ -75,15 +112,15 @@ class CampaignSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    calling_hours_start: str = "09:00"
+    calling_hours_start: _Hhmm = "09:00"
     """HH:MM, by the clock of ``timezone``."""
-    calling_hours_end: str = "17:00"
+    calling_hours_end: _Hhmm = "17:00"
     """HH:MM; an end before the start crosses midnight; equal is the whole day."""
-    timezone: str = "UTC"
+    timezone: NameText = "UTC"
     """A name of the IANA database, such as ``America/New_York``."""
-    calling_days: tuple[Weekday, ...] = WEEKDAYS
+    calling_days: Annotated[tuple[Weekday, ...], Field(max_length=len(WEEKDAYS))] = WEEKDAYS
     """Days on which calls are made."""
-    blackouts: Annotated[tuple[date, ...], Field(max_length=1000)] = ()
+    blackouts: Annotated[tuple[date, ...], Field(max_length=MOST_BLACKOUTS), Once] = ()
     """Dates without calls, such as 2030-12-25."""
     contact_timezone: Literal["campaign", "number"] = "campaign"
     """``number``: the hours hold in every zone where the callee's number may lie."""
@@ -95,13 +132,13 @@ class CampaignSettings(BaseModel):
     """Seconds of ringing before the call is given up."""
     max_call_seconds: Annotated[int, Field(ge=1, le=86400)] = 3600
     """Seconds from the answer after which the call is hung up."""
-    retry: dict[Outcome, RetryRule] = Field(default_factory=dict)
+    retry: Annotated[dict[Outcome, RetryRule], Field(max_length=len(Outcome))] = Field(default_factory=dict)
     """Per outcome, instead of its own rule: busy after an hour; no_answer and machine after a day; rejected once,
     after a day; congestion, unreachable and failed after half an hour; interrupted the same, three times; abandoned
     once, after three days. ``factor`` lengthens each further delay, ``most`` bounds the retries for this outcome."""
-    caller_ids: tuple[str, ...] = ()
+    caller_ids: Annotated[tuple[NumberText, ...], Field(max_length=MOST_CALLER_IDS), Once] = ()
     """Numbers of the tenant's to show; none means the trunk's."""
-    trunks: tuple[str, ...] = ()
+    trunks: Annotated[tuple[NameText, ...], Field(max_length=MOST_TRUNKS), Once] = ()
     """In order of choice; none means the tenant's."""
     max_calls_per_second: Annotated[float, Field(gt=0, le=10_000)] | None = None
     """None: no limit of its own."""
@@ -117,9 +154,10 @@ class CampaignSettings(BaseModel):
     """The campaign completes then, whatever is left; pending contacts are cancelled."""
     keep_open: bool = False
     """The campaign does not complete when its list runs dry, and may start empty."""
-    variables: Annotated[dict[str, _Carried], Field(json_schema_extra={"maxProperties": MAX_CAMPAIGN_VARIABLES})] = (
-        Field(default_factory=dict)
-    )
+    variables: Annotated[
+        dict[NameText, _Carried],
+        Field(max_length=MOST_VARIABLES, json_schema_extra={"maxProperties": MAX_CAMPAIGN_VARIABLES}),
+    ] = Field(default_factory=dict)
     """Given to every channel as ``CAMPAIGN_`` + name; no client chooses a raw variable name. At most 25, each
     value one line of at most 900 bytes (UTF-8; commas, double quotes, backslashes, round and square brackets take two
     each)."""
@@ -177,10 +215,25 @@ class CampaignSettings(BaseModel):
             raise ValueError("end_at must come after start_at")
         return self
 
+    @model_validator(mode="after")
+    def _small(self) -> CampaignSettings:
+        # Without variables, whatever the bounds of the others allow is far less.
+        if self.variables and len(self.model_dump_json().encode()) > MOST_BYTES:
+            raise ValueError(f"the settings take more than {MOST_BYTES} bytes: the variables hold too much")
+        return self
+
     @classmethod
-    def stored(cls, values: Mapping[str, Any]) -> CampaignSettings:
-        """Settings that were accepted once, perhaps when their variables had no bounds. Raises ValidationError."""
-        return cls.model_validate(values, context=_STORED)
+    def stored(cls, values: Mapping[str, Any]) -> Self:
+        """Read settings that an earlier version may have taken without the bounds of today.
+
+        Lists lose repeats and what is beyond their bound, values are cut, and variables for which there is no room are
+        left out: who has such a campaign must be able to change it, and the others to go on with theirs. Raises
+        ValidationError.
+        """
+        try:
+            return cls.model_validate(values, context=_STORED)
+        except ValidationError:
+            return cls.model_validate(_cut(values), context=_STORED)
 
     def opens(self) -> time:
         """The local time of day at which calling begins."""
@@ -207,6 +260,20 @@ class CampaignSettings(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """The settings as plain JSON values, for the store and the API."""
         return self.model_dump(mode="json")
+
+
+def _cut(stored: Mapping[str, Any]) -> dict[str, Any]:
+    bounds = {"trunks": MOST_TRUNKS, "caller_ids": MOST_CALLER_IDS, "blackouts": MOST_BLACKOUTS}
+    cut = {**stored, **{name: once(tuple(stored[name]))[:most] for name, most in bounds.items() if name in stored}}
+    variables: dict[str, str] = cut.pop("variables", {})
+    room = MOST_BYTES - len(CampaignSettings.model_validate(cut).model_dump_json().encode())
+    kept = {}
+    for name, value in variables.items():
+        short = value[:MOST_VALUE_CHARS]
+        room -= len(json.dumps({name: short}, ensure_ascii=False).encode())
+        if room > 0:
+            kept[name] = short
+    return {**cut, **({"variables": kept} if variables else {})}
 
 
 def _settings_of(kind: type) -> frozenset[str]:

@@ -9,9 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dialerd.core.model import Tenant
+from dialerd.core.settings import MOST_CALLER_IDS, MOST_PREFIXES, MOST_TENANT_TRUNKS, CampaignSettings, once
 from dialerd.store.schema import tenant
 from dialerd.store.tx import Tx
 
+_MOST = {"trunks": MOST_TENANT_TRUNKS, "caller_ids": MOST_CALLER_IDS, "allowed_prefixes": MOST_PREFIXES}
 _FIELDS = tuple(field.name for field in fields(Tenant) if field.name != "id")
 
 
@@ -43,8 +45,11 @@ def _plain(value: Any) -> Any:
 
 
 def _tenant(tenant_id: str, values: dict[str, Any]) -> Tenant:
-    # JSON has no tuples: every list of a tenant is one.
+    # JSON has no tuples: every list of a tenant is one. An earlier version took lists of any length.
     known: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in _FIELDS
+        name: once(tuple(value))[: _MOST[name]] if isinstance(value, list) else value
+        for name, value in values.items()
+        if name in _FIELDS
     }
-    return Tenant(id=tenant_id, **known)
+    settings = CampaignSettings.stored(known.pop("settings", {}))
+    return Tenant(id=tenant_id, **known, settings=settings.model_dump(mode="json", exclude_unset=True))

@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from dialerd.clock import SystemClock
-from dialerd.core.model import CallStatus, CampaignStatus, Contact, ContactStatus
+from dialerd.core.model import CallStatus, CampaignStatus, Contact, ContactStatus, Tenant
 from dialerd.core.outcome import Fault, Outcome
 from dialerd.intake import runs
 from dialerd.intake.rows import NewContact
@@ -33,6 +33,7 @@ from dialerd.store import (
     removal,
     schema,
     staging,
+    tenants,
 )
 from dialerd.store.db import GROUP_WEIGHT, Store
 from dialerd.store.errors import StoreError, StoreNotReady
@@ -825,3 +826,28 @@ class TestMigrations:
         run(database.url, lambda conn: conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'")))
         with pytest.raises(StoreError, match="9999"):
             migrate(database.url)
+
+
+class TestListsOfAnEarlierVersion:
+    async def test_a_campaign_with_more_than_is_taken_today_is_read_all_the_same(self, store: Store) -> None:
+        made = await add_campaign(store, concurrent_calls=7)
+        long = {"trunks": ("b",) * 100_000 + ("a",), "variables": {"small": "x", "large": "x" * 100_000}}
+        old = replace(made, settings=made.settings.model_copy(update=long))
+        await store.write(lambda tx: campaigns.revise(tx, old))
+        async with store.read() as conn:
+            [read] = await campaigns.of_status(conn, CampaignStatus.ACTIVE)
+        assert (read.settings.concurrent_calls, read.settings.trunks) == (7, ("b", "a"))
+        assert read.settings.variables == {"small": "x", "large": "x" * 1000}
+
+    async def test_a_tenant_with_more_than_is_taken_today_is_read_all_the_same(self, store: Store) -> None:
+        prefixes = tuple(f"+1{number}" for number in range(3000))
+        long = Tenant("one", 1, 1, ("a",) * 5000, allowed_prefixes=prefixes, settings={"trunks": ["a"] * 5000})
+
+        async def insert(tx: Tx) -> None:
+            await tenants.insert(tx, long)
+
+        await store.write(insert)
+        async with store.read() as conn:
+            [read] = await tenants.everyone(conn)
+        assert (read.trunks, read.allowed_prefixes) == (("a",), prefixes[:1000])
+        assert read.settings == {"trunks": ["a"]}

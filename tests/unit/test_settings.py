@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from dialerd.core.outcome import NEVER_RETRIED, Outcome
-from dialerd.core.settings import DEFAULT_RETRY, CampaignSettings, RetryRule
+from dialerd.core.settings import DEFAULT_RETRY, MOST_BYTES, CampaignSettings, RetryRule
 from dialerd.core.zone_names import known_zone
 
 
@@ -157,6 +157,74 @@ def test_end_at_must_come_after_start_at(end: str) -> None:
 
 def test_calling_days_are_kept_once_and_in_order() -> None:
     assert CampaignSettings.model_validate({"calling_days": ["sun", "mon", "sun"]}).calling_days == ("mon", "sun")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("trunks", [f"trunk-{number}" for number in range(101)]),
+        ("trunks", ["trunk"] * 200_000),
+        ("trunks", ["x" * 65]),
+        ("caller_ids", [f"+1202{number:07}" for number in range(1001)]),
+        ("caller_ids", ["+1" * 1000]),
+        ("calling_days", ["mon"] * 8),
+        ("blackouts", ["2026-12-25"] * 1001),
+        ("timezone", "x" * 65),
+        ("calling_hours_start", "0" * 33),
+        ("variables", {f"name{number}": "x" for number in range(101)}),
+        ("variables", {"name": "x" * 1001}),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 20 else "",
+)
+def test_no_list_and_no_text_is_longer_than_anybody_needs(field: str, value: Any) -> None:
+    assert {place[0] for place, _ in refused(**{field: value})} == {field}
+
+
+@pytest.mark.parametrize("letter", ["x", "\x01", '"', "é", "😀"])
+def test_all_settings_together_have_a_bound_in_bytes(letter: str) -> None:
+    caller_ids = [f"+1202555{number:04}" for number in range(1000)]
+    blackouts = [f"20{number // 12:02}-{number % 12 + 1:02}-01" for number in range(1000)]
+    others = {"caller_ids": caller_ids, "blackouts": blackouts}
+    sizes = [
+        size_of({"variables": {f"v{n}": letter * 1000 for n in range(count)}, **others}) for count in range(0, 101, 5)
+    ]
+    assert max(size for size in sizes if size is not None) <= MOST_BYTES
+
+
+def size_of(settings: dict[str, Any]) -> int | None:
+    """The bytes of settings as JSON; None where they are refused for it."""
+    try:
+        return len(CampaignSettings.model_validate(settings).model_dump_json().encode())
+    except ValidationError:
+        return None
+
+
+@pytest.mark.parametrize("field", ["trunks", "caller_ids", "blackouts"])
+def test_repeats_say_nothing_and_are_not_kept(field: str) -> None:
+    values = ["2026-12-25", "2026-12-24", "2026-12-25"]
+    assert CampaignSettings.model_validate({field: values}).to_json()[field] == values[:2]
+
+
+def test_settings_that_an_earlier_version_took_are_cut_down_to_the_bounds() -> None:
+    stored = {
+        "concurrent_calls": 7,
+        "trunks": ["b"] * 200_000 + [f"trunk-{number}" for number in range(200)],
+        "caller_ids": [f"+1202{number:07}" for number in range(3000)],
+        "variables": {"small": "kept", "large": "x" * 7_000_000},
+    }
+    read = CampaignSettings.stored(stored)
+    assert read.concurrent_calls == 7
+    assert read.trunks == ("b", *(f"trunk-{number}" for number in range(99)))
+    assert read.caller_ids == tuple(stored["caller_ids"][:1000])  # type: ignore[index]
+    assert read.variables == {"small": "kept", "large": "x" * 1000}
+    assert "blackouts" not in read.model_fields_set
+
+
+def test_many_variables_that_an_earlier_version_took_are_kept_as_far_as_they_have_room() -> None:
+    stored = {"variables": {f"v{number}": "\x01" * 1000 for number in range(100)}}
+    kept = CampaignSettings.stored(stored).variables
+    assert 5 < len(kept) < 15
+    assert kept.items() <= stored["variables"].items()
 
 
 def test_settings_cannot_be_changed_in_place() -> None:
