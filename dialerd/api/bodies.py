@@ -11,27 +11,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO, Generic, TypeVar
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMessage
 from pydantic import BaseModel
 
+from dialerd.api.arrivals import ARRIVALS, Held, arriving
 from dialerd.api.context import Limits
-from dialerd.api.fields import control_characters, validate
-from dialerd.api.problems import (
-    DATABASE_ERROR,
-    INVALID_REQUEST,
-    PAYLOAD_TOO_LARGE,
-    UNSUPPORTED_MEDIA_TYPE,
-    Refused,
-    refuse,
-    unfit,
-)
-from dialerd.api.strict_json import parse_object
+from dialerd.api.fields import control_characters, expect_few, first_errors, validate
+from dialerd.api.problems import PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refused, refuse, unfit
+from dialerd.api.strict_json import parse_long, parse_object
 
 JSON = "application/json"
 MOST_ITEMS = 500_000
-"""Of a list of contacts or numbers as JSON: more than the largest body has room for, unless they are none."""
+"""Of a list of contacts or numbers as JSON: more than the largest body has room for."""
 _WRITE_BYTES = 2**20
-_CLOSE = {"Connection": "close"}
+_SMALL_BYTES = 16 * 1024
+"""A body that is checked at once: it costs the event loop milliseconds at most."""
 _DIGEST = web.RequestKey[Any]("body_digest")
 
 M = TypeVar("M", bound=BaseModel)
@@ -61,11 +54,11 @@ class NoBody:
 class JsonBody(Generic[M]):
     """One JSON object."""
 
-    def __init__(self, model: type[M], *, optional: bool = False, free_text: bool = False) -> None:
+    def __init__(self, model: type[M], *, optional: bool = False, many: str | None = None) -> None:
         self._model = model
         self.optional = optional
-        self._free_text = free_text
-        """Control characters inside are somebody else's to refuse, item by item."""
+        self._many = many
+        """The field with a long list. Control characters inside are somebody else's to refuse, item by item."""
 
     @property
     def media(self) -> dict[str, type[BaseModel] | None]:
@@ -77,16 +70,36 @@ class JsonBody(Generic[M]):
             yield self._model()
             return
         expect_media(raw, (JSON,))
-        yield await self.parse(raw, limits)
+        async with self.parse(raw, limits, lambda body: body) as body:
+            yield body
 
-    async def parse(self, raw: web.Request, limits: Limits) -> M:
-        """Read the body where its media type is known to be JSON. Raises Rejected."""
-        data = await read_all(raw, limits)
+    @contextlib.asynccontextmanager
+    async def parse(self, raw: web.Request, limits: Limits, make: Callable[[M], T]) -> AsyncIterator[T]:
+        """Read the body where its media type is known to be JSON, and make of it what is worked with in the block.
+
+        ``make`` runs where the body is checked: beside the event loop where it is large. Raises Rejected.
+        """
+        with raw.app[ARRIVALS].holding(raw) as held:
+            yield await self._read(raw, limits, held, make)
+
+    async def _read(self, raw: web.Request, limits: Limits, held: Held, make: Callable[[M], T]) -> T:
+        most = limits.json_bytes if self._many is None else limits.list_bytes
+        data = await read_all(raw, limits, most, held)
+        if len(data) <= _SMALL_BYTES:
+            return make(self._checked(data))
+        return await raw.app[ARRIVALS].check(lambda: make(self._checked(data)), limits.body_seconds)
+
+    def _checked(self, data: bytes) -> M:
         if self.optional and not data:
             return self._model()
-        value = await parse_object(data)
-        if not self._free_text and (errors := list(control_characters(value))):
-            raise unfit(errors)
+        if self._many is None:
+            value = parse_object(data)
+            expect_few(value)
+            if errors := first_errors(control_characters(value)):
+                raise unfit(errors)
+            return validate(self._model, value)
+        value = parse_object(data) if len(data) <= _SMALL_BYTES else parse_long(data, self._many, MOST_ITEMS)
+        expect_few({**value, self._many: None})
         return validate(self._model, value)
 
 
@@ -100,16 +113,17 @@ def expect_media(raw: web.Request, known: tuple[str, ...]) -> str:
     return media
 
 
-async def read_all(raw: web.Request, limits: Limits) -> bytes:
+async def read_all(raw: web.Request, limits: Limits, most: int, held: Held) -> bytes:
     """The whole body, small enough for memory. Raises Rejected."""
-    _bound(raw, limits.json_bytes)
+    _bound(raw, most)
     data = bytearray()
     async with arriving(raw, limits.body_seconds):
         while chunk := await raw.content.readany():
+            held.take(len(chunk))
             data += chunk
-            if len(data) > limits.json_bytes:
-                raise too_large(limits.json_bytes)
-    digest(raw).update(data)
+            if len(data) > most:
+                raise too_large(most)
+            digest(raw).update(chunk)
     return bytes(data)
 
 
@@ -170,46 +184,6 @@ async def within(reading: Awaitable[T], limits: Limits) -> T:
     """One step of reading an upload, which may pause only so long. Raises TimeoutError."""
     async with asyncio.timeout(limits.body_seconds):
         return await reading
-
-
-class Arrivals:
-    """The bodies that are on their way: a server that stops waits for none of them, for nobody could act on it."""
-
-    def __init__(self) -> None:
-        self._deadlines: set[asyncio.Timeout] = set()
-        self._ended = False
-
-    def end(self) -> None:
-        """Refuse those that are on their way, and all that come later."""
-        self._ended = True
-        for deadline in self._deadlines:
-            if not deadline.expired():
-                deadline.reschedule(0.0)
-
-    @contextlib.asynccontextmanager
-    async def reading(self, seconds: float) -> AsyncIterator[None]:
-        """Read a body in this block, for at most so many seconds. Raises Rejected, by what goes wrong on its way."""
-        try:
-            async with asyncio.timeout(0.0 if self._ended else seconds) as deadline:
-                self._deadlines.add(deadline)
-                try:
-                    yield
-                finally:
-                    self._deadlines.discard(deadline)
-        except TimeoutError:
-            if self._ended:
-                raise refuse(DATABASE_ERROR, "the daemon is stopping; the request changed nothing", _CLOSE) from None
-            raise refuse(INVALID_REQUEST, "the body did not arrive in time", _CLOSE) from None
-        except (web.RequestPayloadError, BadHttpMessage):
-            raise refuse(INVALID_REQUEST, "the body is cut short or badly encoded", _CLOSE) from None
-
-
-ARRIVALS = web.AppKey("arrivals", Arrivals)
-
-
-def arriving(raw: web.Request, seconds: float) -> contextlib.AbstractAsyncContextManager[None]:
-    """See :meth:`Arrivals.reading`; those of the request's own server."""
-    return raw.app[ARRIVALS].reading(seconds)
 
 
 def too_large(most: int) -> Refused:

@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from dialerd.api.bodies import JSON, JsonBody, expect_media
 from dialerd.api.context import Limits
-from dialerd.api.fields import Change, Description, In, Name, NotNull, Reference, control_characters, field_errors
+from dialerd.api.fields import (
+    Change,
+    Description,
+    In,
+    Name,
+    NotNull,
+    Reference,
+    control_characters,
+    expect_few,
+    field_errors,
+    first_errors,
+)
 from dialerd.api.forms import FILE_PART, MULTIPART, Form, read_form
 from dialerd.api.problems import AGENT_UNKNOWN, refuse, unfit
 from dialerd.api.strict_json import parse
@@ -159,7 +170,8 @@ class CampaignBody:
     @contextlib.asynccontextmanager
     async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[NewCampaignRequest]:
         if expect_media(raw, (JSON, MULTIPART)) == JSON:
-            yield NewCampaignRequest(await self._json.parse(raw, limits))
+            async with self._json.parse(raw, limits, NewCampaignRequest) as asked:
+                yield asked
             return
         async with read_form(raw, limits) as form:
             yield _from_form(form)
@@ -179,11 +191,12 @@ def _from_form(form: Form) -> NewCampaignRequest:
         raise unfit(sorted(errors, key=lambda each: each.field))
     flat = {name: _setting(name, value) for name, value in known.items()}
     body = {**own, "settings": whole | flat}
+    expect_few(body)
     try:
         campaign = CampaignIn.model_validate(body)
     except ValidationError as error:
         raise unfit(_flattened(field_errors(error), flat)) from None
-    if unclean := list(control_characters(body)):
+    if unclean := first_errors(control_characters(body)):
         raise unfit(_flattened(unclean, flat))
     return NewCampaignRequest(campaign, form_upload(form, OnInvalid.of(on_invalid)), frozenset(flat))
 

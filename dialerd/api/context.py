@@ -36,8 +36,14 @@ B = TypeVar("B")
 class Limits:
     """The bounds of what a client may send, hold open, or leave unread."""
 
-    json_bytes: int = 8 * 2**20
-    """The largest JSON body: it is held in memory."""
+    json_bytes: int = 256 * 2**10
+    """The largest JSON body without a list of contacts or numbers: it is held in memory."""
+    list_bytes: int = 8 * 2**20
+    """The largest JSON body with one."""
+    bodies_bytes: int = 32 * 2**20
+    """Of all bodies that are held in memory at once, as far as they have come; read, a list takes ten times as much."""
+    tenant_bodies_bytes: int = 16 * 2**20
+    """Of those of one tenant."""
     upload_bytes: int = 256 * 2**20
     """The largest contact list, as CSV, NDJSON or multipart: it is spooled to a file."""
     form_value_bytes: int = 64 * 2**10

@@ -36,7 +36,7 @@ class DoNotCallIn(In):
     )
 
     phone_number: Spelling | None = None
-    numbers: Annotated[list[Spelling], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
+    numbers: Annotated[list[Spelling], Field(min_length=1, max_length=MOST_ITEMS, fail_fast=True)] | None = None
     note: Description | None = None
     """Why, or who said so; of every number that is sent with it."""
 
@@ -80,7 +80,7 @@ class NumbersBody:
 
     def __init__(self) -> None:
         # Each of many is checked for itself, so that one bad spelling does not keep the others off the list.
-        self._json = JsonBody(DoNotCallIn, free_text=True)
+        self._json = JsonBody(DoNotCallIn, many="numbers")
 
     @property
     def media(self) -> dict[str, type[BaseModel] | None]:
@@ -89,17 +89,20 @@ class NumbersBody:
     @contextlib.asynccontextmanager
     async def open(self, raw: web.Request, limits: Limits) -> AsyncIterator[Numbers]:
         if expect_media(raw, (JSON, CSV)) == JSON:
-            body = await self._json.parse(raw, limits)
-            if unclean := list(control_characters(body.note, "note")):
-                raise unfit(unclean)
-            if body.numbers is None:
-                yield Numbers(one=body.phone_number, note=body.note)
-            else:
-                items: tuple[Any, ...] = tuple({"phone_number": number} for number in body.numbers)
-                yield Numbers(many=Upload("items", items=items), note=body.note)
+            async with self._json.parse(raw, limits, _numbers) as numbers:
+                yield numbers
             return
         async with spooled(raw, limits) as path:
             yield Numbers(many=Upload("csv", path=path))
+
+
+def _numbers(body: DoNotCallIn) -> Numbers:
+    if unclean := list(control_characters(body.note, "note")):
+        raise unfit(unclean)
+    if body.numbers is None:
+        return Numbers(one=body.phone_number, note=body.note)
+    items: tuple[Any, ...] = tuple({"phone_number": number} for number in body.numbers)
+    return Numbers(many=Upload("items", items=items), note=body.note)
 
 
 def render(entry: DoNotCall) -> DoNotCallOut:

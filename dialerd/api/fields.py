@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Generic, Self, TypeVar
 
 from pydantic import (
@@ -19,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from dialerd.api.problems import unfit
+from dialerd.api.problems import INVALID_REQUEST, MOST_ERRORS, refuse, unfit
 from dialerd.dispatch.errors import FieldError
 
 M = TypeVar("M", bound=BaseModel)
@@ -29,6 +30,10 @@ T = TypeVar("T", bound=BaseModel)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 PLAIN_TEXT = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 """The same as JSON Schema says it (ECMA 262)."""
+MOST_VALUES = 10_000
+"""Inside one body without a list of contacts or numbers: twice what the largest tenant has."""
+_SHOWN_CHARS = 100
+_MESSAGE_CHARS = 500
 CONTROL_MESSAGE = "must not hold line breaks or other control characters"
 
 
@@ -150,13 +155,13 @@ def validate(model: type[M], value: Any, *, prefix: str = "") -> M:
 def field_errors(error: ValidationError, *, prefix: str = "", tags: frozenset[str] = frozenset()) -> list[FieldError]:
     """The fields that do not fit, by their path in the body. ``tags`` are the names of a union's members."""
     found = []
-    for each in error.errors(include_url=False, include_input=False):
-        path = [str(part) for part in each["loc"]]
+    for each in itertools.islice(error.errors(include_url=False, include_input=False), MOST_ERRORS):
+        path = [str(part)[:_SHOWN_CHARS] for part in each["loc"]]
         if path and path[0] in tags:
             del path[0]
         if each["type"].startswith("union_tag_"):
             path.append(each["ctx"]["discriminator"].strip("'"))
-        message = each["msg"].removeprefix("Value error, ")
+        message = each["msg"].removeprefix("Value error, ")[:_MESSAGE_CHARS]
         if each["type"] == "extra_forbidden":
             message = "is not a known field"
         elif each["type"] == "missing":
@@ -165,18 +170,48 @@ def field_errors(error: ValidationError, *, prefix: str = "", tags: frozenset[st
     return found
 
 
+def expect_few(value: Any) -> None:
+    """Refuse a JSON value with very many others inside: each may be a mistake that is to be told. Raises Rejected."""
+    waiting, count = [value], 0
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict | list):
+            count += len(each)
+            if count > MOST_VALUES:
+                raise refuse(INVALID_REQUEST, f"the body holds more than {MOST_VALUES} values")
+            waiting += each.values() if isinstance(each, dict) else each
+
+
+def first_errors(errors: Iterable[FieldError]) -> list[FieldError]:
+    """As many as are told, and no more of them are looked for."""
+    return list(itertools.islice(errors, MOST_ERRORS))
+
+
 def control_characters(value: Any, path: str = "") -> Iterator[FieldError]:
     """The texts inside a JSON value, names of keys included, that hold control characters."""
-    if isinstance(value, str):
-        if _CONTROL.search(value):
-            yield FieldError(path, CONTROL_MESSAGE)
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            shown = _CONTROL.sub("?", key[:100])
-            below = f"{path}.{shown}" if path else shown
-            if _CONTROL.search(key):
-                yield FieldError(below, CONTROL_MESSAGE)
-            yield from control_characters(each, below)
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from control_characters(each, f"{path}.{index}")
+    waiting: list[tuple[str, Any]] = [(path, value)]
+    while waiting:
+        at, each = waiting.pop()
+        below: list[tuple[str, Any]] = []
+        if isinstance(each, _Key):
+            yield FieldError(at, CONTROL_MESSAGE)
+        elif isinstance(each, str):
+            if _CONTROL.search(each):
+                yield FieldError(at, CONTROL_MESSAGE)
+        elif isinstance(each, dict):
+            for key, inner in each.items():
+                shown = _CONTROL.sub("?", key[:_SHOWN_CHARS])
+                place = f"{at}.{shown}" if at else shown
+                if _CONTROL.search(key):
+                    below.append((place, _KEY))
+                below.append((place, inner))
+        elif isinstance(each, list):
+            below = [(f"{at}.{index}", inner) for index, inner in enumerate(each)]
+        waiting += reversed(below)
+
+
+class _Key:
+    """In place of a value: it is the key that holds them."""
+
+
+_KEY = _Key()

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import BodyPartReader, MultipartReader, web
 
-from dialerd.api.bodies import Spool, arriving, digest, too_large, within
+from dialerd.api.arrivals import ARRIVALS, Held, arriving
+from dialerd.api.bodies import Spool, digest, too_large, within
 from dialerd.api.context import Limits
 from dialerd.api.problems import INVALID_REQUEST, Refused, refuse, unfit
 from dialerd.dispatch.errors import FieldError, Rejected
@@ -39,9 +40,10 @@ async def read_form(raw: web.Request, limits: Limits) -> AsyncIterator[Form]:
         raise too_large(limits.upload_bytes)
     form = Form()
     async with contextlib.AsyncExitStack() as stack:
+        held = stack.enter_context(raw.app[ARRIVALS].holding(raw))
         async with arriving(raw, limits.upload_seconds):
             try:
-                await _read_parts(raw, limits, form, stack)
+                await _read_parts(raw, limits, form, stack, held)
             except (Rejected, TimeoutError, web.RequestPayloadError, ConnectionError):
                 raise
             except (ValueError, AssertionError, RuntimeError, LookupError, web.HTTPException):
@@ -50,7 +52,9 @@ async def read_form(raw: web.Request, limits: Limits) -> AsyncIterator[Form]:
         yield form
 
 
-async def _read_parts(raw: web.Request, limits: Limits, form: Form, stack: contextlib.AsyncExitStack) -> None:
+async def _read_parts(
+    raw: web.Request, limits: Limits, form: Form, stack: contextlib.AsyncExitStack, held: Held
+) -> None:
     reader = await raw.multipart()
     left = limits.upload_bytes
     while (part := await within(reader.next(), limits)) is not None:
@@ -65,7 +69,7 @@ async def _read_parts(raw: web.Request, limits: Limits, form: Form, stack: conte
             _note(raw, name, content.digest())
             form.file, form.file_media = spool.path, _media(part)
             continue
-        value = await _value(part, name, limits)
+        value = await _value(part, name, limits, held)
         _note(raw, name, hashlib.sha256(value.encode()).digest())
         if value:
             form.values[name] = value
@@ -93,9 +97,10 @@ def _name(part: MultipartReader | BodyPartReader, form: Form) -> str:
     return name
 
 
-async def _value(part: BodyPartReader, name: str, limits: Limits) -> str:
+async def _value(part: BodyPartReader, name: str, limits: Limits, held: Held) -> str:
     data = bytearray()
     while chunk := await within(part.read_chunk(_CHUNK), limits):
+        held.take(len(chunk))
         data += chunk
         if len(data) > limits.form_value_bytes:
             raise unfit([FieldError(name, f"is longer than {limits.form_value_bytes} bytes")])

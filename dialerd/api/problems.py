@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -14,7 +15,8 @@ from dialerd.dispatch.errors import FieldError, Rejected
 from dialerd.dispatch.uploads import InvalidRows
 
 CONTENT_TYPE = "application/problem+json"
-_MOST_ERRORS = 100
+MOST_ERRORS = 100
+"""Told of one request."""
 _RETRY_SECONDS = 60
 
 
@@ -124,7 +126,7 @@ def refuse(code: Code, detail: str | None = None, headers: Mapping[str, str] | N
 
 def unfit(errors: Iterable[FieldError], detail: str = INVALID_REQUEST.meaning) -> Rejected:
     """Make the exception for fields that do not fit."""
-    return Rejected(INVALID_REQUEST.code, detail, tuple(errors)[:_MOST_ERRORS])
+    return Rejected(INVALID_REQUEST.code, detail, tuple(itertools.islice(errors, MOST_ERRORS)))
 
 
 def answer(code: Code, detail: str | None = None, headers: Mapping[str, str] | None = None) -> web.Response:

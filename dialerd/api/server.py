@@ -27,10 +27,10 @@ from dialerd.api import (
     trunks,
     webhooks,
 )
+from dialerd.api.arrivals import ARRIVALS, Arrivals
 from dialerd.api.auth import Doorkeeper
-from dialerd.api.bodies import ARRIVALS, Arrivals
 from dialerd.api.connections import Connection
-from dialerd.api.context import Api, Limits
+from dialerd.api.context import Api
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
 from dialerd.api.keys import KeysResource
@@ -105,7 +105,7 @@ def build_app(api: Api) -> web.Application:
     if api.standby is not None:
         app.on_response_prepare.append(standby.mark)
 
-    app[ARRIVALS] = Arrivals()
+    app[ARRIVALS] = Arrivals(api.limits, api.metrics)
 
     async def end(app: web.Application) -> None:
         streams.close()

@@ -59,7 +59,7 @@ class ContactsBody:
     """Reads an upload in any of its forms."""
 
     def __init__(self) -> None:
-        self._json = JsonBody(ContactsIn, free_text=True)
+        self._json = JsonBody(ContactsIn, many="contacts")
 
     @property
     def media(self) -> dict[str, type[BaseModel] | None]:
@@ -71,8 +71,8 @@ class ContactsBody:
         media = expect_media(raw, (JSON, CSV, NDJSON, MULTIPART))
         asked = OnInvalid.of(raw.query.get("on_invalid"))
         if media == JSON:
-            body = await self._json.parse(raw, limits)
-            yield Upload("items", items=tuple(body.contacts), on_invalid=_chosen(body.on_invalid or asked))
+            async with self._json.parse(raw, limits, lambda body: _from_json(body, asked)) as upload:
+                yield upload
         elif media == MULTIPART:
             async with read_form(raw, limits) as form:
                 yield _from_form(form, asked)
@@ -87,6 +87,10 @@ def form_upload(form: Form, on_invalid: OnInvalid | None) -> Upload | None:
         return None
     kind: Literal["csv", "ndjson"] = "ndjson" if form.file_media == NDJSON else "csv"
     return Upload(kind, path=form.file, on_invalid=_chosen(on_invalid))
+
+
+def _from_json(body: ContactsIn, asked: OnInvalid | None) -> Upload:
+    return Upload("items", items=tuple(body.contacts), on_invalid=_chosen(body.on_invalid or asked))
 
 
 def _from_form(form: Form, asked: OnInvalid | None) -> Upload:

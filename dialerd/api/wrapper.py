@@ -12,9 +12,10 @@ from aiohttp.typedefs import Middleware
 from pydantic import BaseModel
 
 from dialerd.api import problems, standby
+from dialerd.api.arrivals import WHOSE
 from dialerd.api.auth import Doorkeeper, may
 from dialerd.api.context import Api, Request
-from dialerd.api.fields import NoQuery, control_characters, validate
+from dialerd.api.fields import NoQuery, control_characters, first_errors, validate
 from dialerd.api.idempotency import Repeats
 from dialerd.api.problems import (
     FORBIDDEN,
@@ -64,6 +65,7 @@ def wrap(route: AnyRoute, api: Api, door: Doorkeeper, repeats: Repeats) -> Handl
             if api.standby is not None and route.method != "GET":
                 raise standby.writes(api.standby)
             query = validate(route.query, {} if route.query is NoQuery else _query(raw))
+            raw[WHOSE] = principal.tenant or ""
             async with route.body.open(raw, api.limits) as body:
                 request: Request[Any, Any] = Request(api, principal, tenant, query, body, raw)
                 # Whatever is logged on the way says for whom.
@@ -111,7 +113,7 @@ def _query(raw: web.Request) -> dict[str, str]:
             raise unfit([FieldError(name, "is given twice")])
         query[name] = value
     # No text of ours holds one, and PostgreSQL takes no NUL.
-    if unclean := list(control_characters(query)):
+    if unclean := first_errors(control_characters(query)):
         raise unfit(unclean)
     return query
 

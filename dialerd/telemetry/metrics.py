@@ -143,6 +143,13 @@ class Metrics:
         self.connections_turned_away = self._counter(
             "connections_turned_away", "Connections closed at once, because too many were open."
         )
+        self.bodies_turned_away = self._counter(
+            "bodies_turned_away",
+            "Requests told to come again because too much was on its way. Reason: memory or turn.",
+            "reason",
+        )
+        for reason in ("memory", "turn"):
+            self.bodies_turned_away.labels(reason)
         self.logins_failed = self._counter("logins_failed", "Requests with a key that is none of ours.")
         self.api_seconds = self._histogram(
             "api_request_seconds", "API requests, by route, method and status.", _DELAYS, "route", "method", "status"

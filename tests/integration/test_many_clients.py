@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 import resource
@@ -104,4 +105,51 @@ async def test_ten_thousand_clients_cost_bounded_memory_and_no_calls(tmp_path: P
         assert among <= RATE
         assert work_among <= work_alone + PROCESSOR
         assert after - before <= BYTES_EACH * CROWD
+        assert await daemon.stop() == 0
+
+
+COSTLY = {
+    "contacts that are numbers": ("/contacts", b'{"contacts":[' + b"0," * 3_900_000 + b"0]}"),
+    "contacts in many lists": ("/contacts", b'{"contacts":[' + b"[[[[[]]]]]," * 99_000 + b"0]}"),
+    "unknown fields": ("", b"{" + b",".join(b'"%x":0' % number for number in range(26_000)) + b"}"),
+    "bad names, as many as are read": (
+        "",
+        b'{"settings":{"variables":{' + b",".join(b'"-%x":0' % number for number in range(9_900)) + b"}}}",
+    ),
+}
+COSTLY_SECONDS = 8.0
+
+
+@pytest.mark.parametrize("body", COSTLY)
+async def test_bodies_that_are_costly_to_read_cost_no_calls(tmp_path: Path, stock: Stock, body: str) -> None:
+    below, data = COSTLY[body]
+    lawful = RATE / (1 + GUARD)
+    async with simulated(tmp_path, stock, rate=RATE) as (daemon, api):
+        await dialing(api, 40 * RATE)
+        campaign = await api.ask("POST", "/campaigns", json={"name": "c", "agent_id": await api.agent("other")})
+        url = f"{daemon.url}/api/v1/campaigns" + (f"/{campaign['id']}{below}" if below else "")
+        headers = {"Authorization": f"Bearer {daemon.key}", "Content-Type": "application/json"}
+        stop, sent = asyncio.Event(), 0
+
+        async def send() -> None:
+            nonlocal sent
+            while not stop.is_set():
+                async with api.session.post(url, data=io.BytesIO(data), headers=headers) as answer:
+                    assert answer.status in (200, 400)
+                    await answer.read()
+                sent += 1
+
+        await _clock.sleep(3)
+        async with asyncio.TaskGroup() as senders:
+            senders.create_task(send())
+            try:
+                begun, before = _clock.mono(), await _placed(api)
+                await _clock.sleep(COSTLY_SECONDS)
+                among = (await _placed(api) - before) / (_clock.mono() - begun)
+            finally:
+                stop.set()
+        print(f"{among:.2f} calls/s while {sent} bodies were sent: {body}")
+        assert among >= KEPT * lawful
+        assert among <= RATE
+        assert sent > 1
         assert await daemon.stop() == 0
