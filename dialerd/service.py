@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from dialerd.api.context import Api
 from dialerd.api.context import Limits as ApiLimits
 from dialerd.clock import Clock
 from dialerd.config import Config
+from dialerd.config.folders import upload_folder
 from dialerd.config.reload import Changes, changes
 from dialerd.core.campaign import FINISHED
 from dialerd.core.model import AgentKind, Call, CampaignStatus, Tenant
@@ -178,6 +180,7 @@ class Daemon:
             clock=clock,
             limits=ApiLimits(upload_bytes=self._config.server.max_body_bytes),
             places=lambda: self.dispatcher.places,
+            upload_folder=upload_folder(self._config, os.environ),
             standby=self.standby,
         )
 

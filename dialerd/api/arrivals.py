@@ -127,9 +127,13 @@ class Arrivals:
 
     def turn_away(self, reason: str, what: str) -> Refused:
         """The refusal of a body for which there is no room beside the others, counted by its reason."""
-        self._metrics.bodies_turned_away.labels(reason).inc()
+        self.count(reason)
         again = {"Retry-After": str(_AGAIN_SECONDS), **_CLOSE}
         return refuse(RATE_LIMITED, f"too many {what} are on their way; see Retry-After", again)
+
+    def count(self, reason: str) -> None:
+        """Count a body that is turned away."""
+        self._metrics.bodies_turned_away.labels(reason).inc()
 
 
 ARRIVALS = web.AppKey("arrivals", Arrivals)

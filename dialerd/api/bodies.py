@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -16,13 +14,13 @@ from pydantic import BaseModel
 from dialerd.api.arrivals import ARRIVALS, Held, arriving
 from dialerd.api.context import Limits
 from dialerd.api.fields import control_characters, expect_few, first_errors, validate
-from dialerd.api.problems import PAYLOAD_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE, Refused, refuse, unfit
+from dialerd.api.problems import UNSUPPORTED_MEDIA_TYPE, refuse, unfit
+from dialerd.api.spool import SPOOLS, too_large
 from dialerd.api.strict_json import parse_long, parse_object
 
 JSON = "application/json"
 MOST_ITEMS = 500_000
 """Of a list of contacts or numbers as JSON: more than the largest body has room for."""
-_WRITE_BYTES = 2**20
 _SMALL_BYTES = 16 * 1024
 """A body that is checked at once: it costs the event loop milliseconds at most."""
 _DIGEST = web.RequestKey[Any]("body_digest")
@@ -131,64 +129,16 @@ async def read_all(raw: web.Request, limits: Limits, most: int, held: Held) -> b
 async def spooled(raw: web.Request, limits: Limits) -> AsyncIterator[str]:
     """The whole body as a temporary file, which is gone after the block. Raises Rejected."""
     _bound(raw, limits.upload_bytes)
-    async with Spool() as spool:
+    async with raw.app[SPOOLS].one(raw) as spool:
         async with arriving(raw, limits.upload_seconds):
             await spool.take(lambda: _next(raw, limits), limits.upload_bytes, digest(raw))
         yield spool.path
-
-
-class Spool:
-    """A temporary file that only we can read; it is removed at the end of the block."""
-
-    def __init__(self) -> None:
-        self.path = ""
-        self._file: BinaryIO | None = None
-
-    async def __aenter__(self) -> Spool:
-        handle, self.path = await asyncio.to_thread(tempfile.mkstemp, prefix="dialerd-upload-")
-        self._file = os.fdopen(handle, "wb")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._file is not None
-        # Not in a thread: nothing may come between an upload and the end of its file.
-        self._file.close()
-        os.unlink(self.path)
-
-    async def take(self, read: Callable[[], Awaitable[bytes]], most: int, into: hashlib._Hash) -> int:
-        """Write what ``read`` gives until that is empty, into a digest too; returns how much it was.
-
-        Raises Rejected beyond ``most``.
-        """
-        assert self._file is not None
-        taken, buffer = 0, bytearray()
-        while chunk := await read():
-            taken += len(chunk)
-            if taken > most:
-                raise too_large(most)
-            buffer += chunk
-            if len(buffer) >= _WRITE_BYTES:
-                await asyncio.to_thread(self._write, bytes(buffer), into)
-                buffer.clear()
-        await asyncio.to_thread(self._write, bytes(buffer), into)
-        return taken
-
-    def _write(self, chunk: bytes, into: hashlib._Hash) -> None:
-        assert self._file is not None
-        into.update(chunk)
-        self._file.write(chunk)
-        self._file.flush()
 
 
 async def within(reading: Awaitable[T], limits: Limits) -> T:
     """One step of reading an upload, which may pause only so long. Raises TimeoutError."""
     async with asyncio.timeout(limits.body_seconds):
         return await reading
-
-
-def too_large(most: int) -> Refused:
-    """The refusal of a body beyond its bound."""
-    return refuse(PAYLOAD_TOO_LARGE, f"the body is larger than {most} bytes")
 
 
 def _bound(raw: web.Request, most: int) -> None:

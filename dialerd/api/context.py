@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from aiohttp import web
@@ -46,6 +48,10 @@ class Limits:
     """Of those of one tenant."""
     upload_bytes: int = 256 * 2**20
     """The largest contact list, as CSV, NDJSON or multipart: it is spooled to a file."""
+    uploads: int = 32
+    """Uploads at once, from their first byte until they are visible; on disk they take four of the largest at most."""
+    tenant_uploads: int = 8
+    """Those of one tenant, which take two of the largest at most."""
     form_value_bytes: int = 64 * 2**10
     form_parts: int = 100
     body_seconds: float = 30.0
@@ -90,6 +96,8 @@ class Api:
     limits: Limits = Limits()
     places: Callable[[], AllowedPlaces] = lambda: ANYWHERE
     """The places that an agent may name, now."""
+    upload_folder: Path = Path(tempfile.gettempdir(), "dialerd-uploads")
+    """Where uploads are kept while they are read."""
     standby: Standby | None = None
     """While another daemon dials from the store: it is only read here. None: this one dials."""
     searches: asyncio.Semaphore = field(default_factory=functools.partial(asyncio.Semaphore, SEARCHES))

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from aiohttp import BodyPartReader, MultipartReader, web
 
 from dialerd.api.arrivals import ARRIVALS, Held, arriving
-from dialerd.api.bodies import Spool, digest, too_large, within
+from dialerd.api.bodies import digest, within
 from dialerd.api.context import Limits
 from dialerd.api.problems import INVALID_REQUEST, Refused, refuse, unfit
+from dialerd.api.spool import SPOOLS, too_large
 from dialerd.dispatch.errors import FieldError, Rejected
 
 MULTIPART = "multipart/form-data"
@@ -63,7 +64,7 @@ async def _read_parts(
         name = _name(part, form)
         assert isinstance(part, BodyPartReader)
         if name == FILE_PART:
-            spool = await stack.enter_async_context(Spool())
+            spool = await stack.enter_async_context(raw.app[SPOOLS].one(raw))
             content = hashlib.sha256()
             left -= await spool.take(lambda part=part: within(part.read_chunk(_CHUNK), limits), left, content)  # type: ignore[misc]
             _note(raw, name, content.digest())

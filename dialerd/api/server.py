@@ -30,12 +30,13 @@ from dialerd.api import (
 from dialerd.api.arrivals import ARRIVALS, Arrivals
 from dialerd.api.auth import Doorkeeper
 from dialerd.api.connections import Connection
-from dialerd.api.context import Api
+from dialerd.api.context import Api, Limits
 from dialerd.api.events import EventsResource
 from dialerd.api.idempotency import Repeats
 from dialerd.api.keys import KeysResource
 from dialerd.api.listener import Listener
 from dialerd.api.routes import PREFIX, AnyRoute
+from dialerd.api.spool import SPOOLS, Spools
 from dialerd.api.streams import Streams
 from dialerd.api.wrapper import middleware, secure, wrap
 from dialerd.clock import Clock
@@ -106,12 +107,21 @@ def build_app(api: Api) -> web.Application:
         app.on_response_prepare.append(standby.mark)
 
     app[ARRIVALS] = Arrivals(api.limits, api.metrics)
+    app[SPOOLS] = Spools(api.upload_folder, api.limits, app[ARRIVALS])
+
+    async def begin(app: web.Application) -> None:
+        await app[SPOOLS].clean()
 
     async def end(app: web.Application) -> None:
         streams.close()
         app[ARRIVALS].end()
 
+    async def close(app: web.Application) -> None:
+        app[SPOOLS].close()
+
+    app.on_startup.append(begin)
     app.on_shutdown.append(end)
+    app.on_cleanup.append(close)
     return app
 
 

@@ -75,6 +75,7 @@ def parse(text: str, environ: Mapping[str, str], path: Path, read: ReadFile) -> 
     found += checks.cross_check(data)
     found += checks.read_secrets(data, path.parent, read)
     found += checks.find_tls(data, path.parent, read)
+    checks.find_folders(data, path.parent)
     try:
         config = Config(**data)
     except ValidationError as error:

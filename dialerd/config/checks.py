@@ -165,6 +165,13 @@ def find_tls(data: _Table, base: Path, read: ReadFile) -> Iterator[Problem]:
             yield show(("server", key)), f"cannot be read: {reason}"
 
 
+def find_folders(data: _Table, base: Path) -> None:
+    """Let the path of a folder that is not absolute start at the configuration's folder."""
+    server = data.get("server")
+    if isinstance(server, dict) and isinstance(folder := server.get("upload_folder"), str):
+        server["upload_folder"] = str(base / folder)
+
+
 def warnings(config: Config) -> list[Problem]:
     """Tell what is allowed and yet most likely not meant."""
     found: list[Problem] = []

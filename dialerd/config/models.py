@@ -121,6 +121,9 @@ class ServerConfig(Section):
     """The address and TCP port of the API; port 0 lets the system choose."""
     max_body_bytes: Annotated[int, Strict(), Field(ge=1024, le=2**40)] = 256 * 2**20
     """The largest request, an uploaded contact list included."""
+    upload_folder: Path | None = None
+    """Where uploads are kept while they are read; None: beside a SQLite store, by its name with ``-uploads``; else
+    ``uploads`` in the unit's ``StateDirectory``, or a folder among the temporary files."""
     tls_certificate: Path | None = None
     """PEM file of the server's certificate, and of those between it and its authority; None: plain HTTP."""
     tls_key: Path | None = None

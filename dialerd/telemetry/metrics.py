@@ -145,10 +145,10 @@ class Metrics:
         )
         self.bodies_turned_away = self._counter(
             "bodies_turned_away",
-            "Requests told to come again because too much was on its way. Reason: memory or turn.",
+            "Requests refused because too much was on its way. Reason: memory, turn, uploads or disk.",
             "reason",
         )
-        for reason in ("memory", "turn"):
+        for reason in ("memory", "turn", "uploads", "disk"):
             self.bodies_turned_away.labels(reason)
         self.logins_failed = self._counter("logins_failed", "Requests with a key that is none of ours.")
         self.api_seconds = self._histogram(

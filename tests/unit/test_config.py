@@ -485,6 +485,7 @@ def test_the_example_file_names_every_key_and_no_other() -> None:
 
 
 EXAMPLES_NOT_DEFAULTS = {
+    "server.upload_folder",
     "server.tls_certificate",
     "server.tls_key",
     "tenant.default.caller_ids",

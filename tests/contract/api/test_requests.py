@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +88,6 @@ async def test_bodies_are_bounded(template: Template, tmp_path: Path) -> None:
         assert (await house.ask("GET", "/campaigns")).json["pagination"]["total"] == 1
 
 
-@pytest.mark.usefixtures("own_temp")
 async def test_a_body_that_stops_coming_is_given_up(template: Template, tmp_path: Path) -> None:
     async with open_house(template, tmp_path, Limits(body_seconds=1.0)) as house:
         campaign_id = await house.campaign()
@@ -111,19 +108,12 @@ async def test_a_body_that_stops_coming_is_given_up(template: Template, tmp_path
         ):
             assert answer.problem() == (400, "invalid_request")
             assert "in time" in answer.json["detail"]
-        assert _spooled() == set()
+        assert _spooled(tmp_path) == set()
 
 
-def _spooled() -> set[str]:
-    return set(os.listdir(tempfile.gettempdir()))
-
-
-@pytest.fixture
-def own_temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place for temporary files that nobody else uses."""
-    folder = tmp_path / "temp"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+def _spooled(folder: Path) -> set[str]:
+    """The uploads on disk: they lie beside the store."""
+    return {each.name for each in (folder / "dialerd.db-uploads").glob("*")}
 
 
 NO_FORMS = (
@@ -145,30 +135,28 @@ async def test_forms_that_are_none(house: House) -> None:
             assert answer.problem() == (400, "invalid_request"), (media, body)
 
 
-@pytest.mark.usefixtures("own_temp")
-async def test_no_file_outlives_its_upload(house: House) -> None:
+async def test_no_file_outlives_its_upload(house: House, tmp_path: Path) -> None:
     campaign_id = await house.campaign()
-    before = _spooled()
+    before = _spooled(tmp_path)
     path = f"/campaigns/{campaign_id}/contacts"
     for data in (b"phone_number\n+12025550100\n", b"nothing\n"):
         await house.ask("POST", path, data=data, headers={"Content-Type": "text/csv"})
         await house.ask("POST", path, data=form(("contacts", data)))
-    assert _spooled() == before
+    assert _spooled(tmp_path) == before
 
 
-@pytest.mark.usefixtures("own_temp")
-async def test_a_client_that_leaves_in_the_middle_leaves_nothing(house: House) -> None:
+async def test_a_client_that_leaves_in_the_middle_leaves_nothing(house: House, tmp_path: Path) -> None:
     campaign_id = await house.campaign()
-    before = _spooled()
+    before = _spooled(tmp_path)
     head = f"POST /api/v1/campaigns/{campaign_id}/contacts HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
     head += f"Authorization: Bearer {house.keys['operator']}\r\nContent-Length: 1000000\r\n\r\nphone_number\n+120"
     _, writer = await asyncio.open_connection("127.0.0.1", house.server.port)
     writer.write(head.encode())
     async with asyncio.timeout(2 * DEADLINE):
-        while _spooled() == before:
+        while _spooled(tmp_path) == before:
             await house.ask("GET", "/agents")
         writer.close()
-        while _spooled() != before:
+        while _spooled(tmp_path) != before:
             await house.ask("GET", "/agents")
     assert (await house.ask("GET", f"/campaigns/{campaign_id}/contacts")).json["total"] == 0
 
