@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dialerd.api.context import Limits
-from tests.contract.api.house import DEADLINE, House, Template, open_house
+from dialerd.core.settings import MOST_BYTES
+from tests.contract.api.house import DEADLINE, Answer, House, Template, open_house
 
 JSON = {"Content-Type": "application/json"}
 _STALL_SECONDS = 0.25
@@ -104,6 +105,32 @@ async def test_a_hundred_mistakes_are_told_and_no_more(house: House) -> None:
         assert 0 < len(answer.json["errors"]) <= 100
     answer = await house.ask("POST", "/campaigns", json={"x" * 10_000: 1, "settings": {"y" * 10_000: 1}})
     assert all(len(field) < 300 for field in answer.fields())
+
+
+async def test_the_largest_page_of_campaigns_is_a_few_megabytes_and_holds_nothing_up(house: House) -> None:
+    agent_id = await house.agent()
+    dates = [f"20{number // 12:02}-{number % 12 + 1:02}-01" for number in range(1000)]
+    fitting, answer = [], None
+    for number in range(100):
+        variables = {f"v{each}": "x" * 880 for each in range(number)}
+        settings = {"variables": variables, "blackouts": dates}
+        answer = await house.ask("POST", "/campaigns", json={"name": "c", "agent_id": agent_id, "settings": settings})
+        if answer.status != 201:
+            break
+        fitting.append(settings)
+    assert answer is not None
+    assert answer.problem() == (400, "invalid_request")
+    largest = {"name": "c", "agent_id": agent_id, "settings": fitting[-1]}
+    for _ in range(200):
+        assert (await house.ask("POST", "/campaigns", json=largest)).status == 201
+    pages: list[Answer] = []
+
+    async def show() -> None:
+        pages.append(await house.ask("GET", "/campaigns?per_page=200"))
+
+    assert await _longest_stall(show) < _STALL_SECONDS
+    assert len(pages[0].json["data"]) == 200
+    assert len(pages[0].body) < 200 * (MOST_BYTES + 4096)
 
 
 @asynccontextmanager
