@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -43,7 +42,6 @@ class Listener:
         self._tls = tls
         self._clock = clock
         self._metrics = metrics
-        self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._beginning: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()
@@ -55,31 +53,22 @@ class Listener:
         found = await asyncio.get_running_loop().getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        for family, kind, protocol, _, address in found:
-            with contextlib.ExitStack() as failing:
-                listening = failing.enter_context(socket.socket(family, kind, protocol))
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                try:
-                    listening.bind(address)
-                except OSError as error:
-                    self.close()
-                    raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-                listening.listen(_BACKLOG)
-                listening.setblocking(False)
-                failing.pop_all()
-            self._sockets.append(listening)
-            self._accepting.append(asyncio.create_task(self._accept(listening), name="accept"))
-        await self._clock.sleep(0)  # it accepts by when its port is told
-        return int(self._sockets[0].getsockname()[1])
+        sockets: list[socket.socket] = []
+        try:
+            for family, kind, protocol, _, address in found:
+                sockets.append(_listening(socket.socket(family, kind, protocol), address))
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+        self._accepting = [asyncio.create_task(self._accept(each), name="accept") for each in sockets]
+        await self._clock.sleep(0)  # they accept by when their port is told
+        return int(sockets[0].getsockname()[1])
 
     def close(self) -> None:
-        """Accept no more: from now on another may listen here. Harmless when repeated."""
+        """Accept no more: as soon as the loop has turned another may listen here. Harmless when repeated."""
         for task in self._accepting:
             task.cancel()
-        for each in self._sockets:
-            each.close()
 
     async def stop(self) -> None:
         """Give up whoever has not said hello yet."""
@@ -90,22 +79,26 @@ class Listener:
         await asyncio.gather(*ending, return_exceptions=True)
 
     async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                made, _ = await loop.sock_accept(listening)
-            except ConnectionError:
-                continue  # it has left already
-            except OSError as error:  # no descriptors, no memory
-                log.warning("connection_not_accepted", reason=str(error))
-                await self._clock.sleep(_AGAIN)
-                continue
-            if len(self._open) >= self._most:
-                made.close()
-                self._told_away()
-            else:
-                self._begin(made)
-            await self._clock.sleep(0)  # however many come, others have their turn
+        # Closed only here, where the loop has let go of it: the next file may have its number.
+        with listening:
+            while True:
+                await self._accept_one(listening)
+                await self._clock.sleep(0)  # however many come, others have their turn
+
+    async def _accept_one(self, listening: socket.socket) -> None:
+        try:
+            made, _ = await asyncio.get_running_loop().sock_accept(listening)
+        except ConnectionError:
+            return  # it has left already
+        except OSError as error:  # no descriptors, no memory
+            log.warning("connection_not_accepted", reason=str(error))
+            await self._clock.sleep(_AGAIN)
+            return
+        if len(self._open) >= self._most:
+            made.close()
+            self._told_away()
+        else:
+            self._begin(made)
 
     def _told_away(self) -> None:
         if self._turned_away % 1000 == 0:
@@ -142,3 +135,17 @@ class Listener:
         if connection.unread:
             self._metrics.connections_dropped.inc()
             log.debug("connection_dropped", reason="the client took nothing of what was sent")
+
+
+def _listening(made: socket.socket, address: object) -> socket.socket:
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if made.family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)  # type: ignore[arg-type]  # as getaddrinfo tells it
+        made.listen(_BACKLOG)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made

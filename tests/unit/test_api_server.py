@@ -158,6 +158,30 @@ def _is_served(port: int, tls: ssl.SSLContext | None) -> bool:
         return False
 
 
+@LOOPS
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_another_can_listen_as_soon_as_the_door_is_closed(
+    loop: Callable[[], asyncio.AbstractEventLoop], host: str
+) -> None:
+    async def test() -> None:
+        async with _serving() as (server, metrics), contextlib.AsyncExitStack() as kept:
+            _, said = await _answered(server.port, kept)
+            assert b"200" in said
+            other = ApiServer(web.Application(), _clock, metrics)
+            with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{server.port}: Address already in use"):
+                await other.start("127.0.0.1", server.port)
+            server.close_door()
+            server.close_door()
+            await _clock.sleep(0.05)
+            kept.push_async_callback(other.stop, 1.0)
+            await other.start(host, server.port)
+            assert other.port == server.port
+            _, said = await _answered(other.port, kept)
+            assert b"404" in said, "it is the other that answers"
+
+    _run(loop, test())
+
+
 def _deaf(port: int, requests: bytes, tls: ssl.SSLContext | None) -> socket.socket:
     """A client that asks, and never reads. To be called in a thread."""
     made = socket.socket()
