@@ -117,15 +117,15 @@ class House:
         return parse(self.toml, {}, self.folder / "x.toml", Path.read_text)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Daemon]:
-        """Run a daemon; it drains at the end of the block."""
+    async def running(self, hurry: asyncio.Event | None = None) -> AsyncIterator[Daemon]:
+        """Run a daemon; it drains at the end of the block, until ``hurry`` is set at the latest."""
         stop, up = asyncio.Event(), asyncio.Event()
 
         async def ready() -> None:
             up.set()
 
         daemon = self.daemon = self._daemon()
-        task = asyncio.create_task(daemon.run(stop, ready=ready))
+        task = asyncio.create_task(daemon.run(stop, hurry=hurry, ready=ready))
         await self._started(task, up)
         try:
             yield daemon
