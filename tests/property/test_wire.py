@@ -204,3 +204,14 @@ def test_a_queues_name_brings_no_options(name: str) -> None:
         with pytest.raises(wire.WireError) as refused:
             wire.ami_originate(an_order(place=Place(queue=name)), "o:1")
         assert refused.value.field == "queue"
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_a_dial_string_that_asterisk_would_cut_is_not_sent(more: int) -> None:
+    """It copies the Channel header into 256 bytes: what is cut off would be the end of a number, and another called."""
+    dial = "PJSIP/12025550100@".ljust(255 + more, "a")
+    if more:
+        with pytest.raises(wire.WireError, match="dial"):
+            wire.ami_originate(an_order(dial=dial), "o:1")
+    else:
+        assert ("Channel", dial) in wire.ami_originate(an_order(dial=dial), "o:1")

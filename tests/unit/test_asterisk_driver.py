@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -240,6 +241,33 @@ async def test_hangup(bench: Bench) -> None:
     bench.peer.answers["Hangup"] = lambda action: error(action, "No such channel")
     assert not await bench.driver.hangup(CALL)
     assert not await bench.driver.hangup(OTHER)
+
+
+async def test_a_refused_hangup_is_no_missing_channel(bench: Bench) -> None:
+    await bench.up()
+    await bench.driver.originate(an_order())
+    bench.peer.send(newchannel())
+    await bench.told.heard(Dialling, CALL)
+    bench.peer.answers["Hangup"] = lambda action: error(action, PERMISSION_DENIED)
+    with pytest.raises(LinkLost, match="refused the hangup: Permission denied"):
+        await bench.driver.hangup(CALL)
+
+
+async def test_a_link_that_is_lost_behind_the_listing_proves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is whole, and by the time that anybody looks at it the next link may be up."""
+    await bench.up()
+    ask = bench.driver._ask
+
+    async def lose(*given: Any) -> Any:
+        answer = await ask(*given)
+        bench.driver._close_link()
+        return answer
+
+    monkeypatch.setattr(bench.driver, "_ask", lose)
+    with pytest.raises(LinkLost, match="behind the listing"):
+        await bench.driver.live()
 
 
 async def test_a_hangup_that_found_no_channel_is_not_the_reason_of_the_end(bench: Bench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -258,6 +259,23 @@ async def test_a_refused_hangup_is_no_missing_channel(bench: Bench) -> None:
     bench.peer.answers["api uuid_kill"] = lambda _: response("-ERR uuid_kill Command not found!\n")
     with pytest.raises(LinkLost, match="refused the hangup"):
         await bench.driver.hangup(CALL)
+
+
+async def test_a_link_that_is_lost_behind_the_listing_proves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list is whole, and by the time that anybody looks at it the next link may be up."""
+    await bench.up()
+    ask = bench.driver._ask
+
+    async def lose(*given: Any) -> Any:
+        answer = await ask(*given)
+        bench.driver._close_link()
+        return answer
+
+    monkeypatch.setattr(bench.driver, "_ask", lose)
+    with pytest.raises(LinkLost, match="behind the listing"):
+        await bench.driver.live()
 
 
 async def test_an_answered_call_that_ended_with_the_link_is_not_taken_from_a_listing_that_lags(bench: Bench) -> None:
