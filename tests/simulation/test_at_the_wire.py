@@ -32,7 +32,7 @@ class LostLease:
 
 
 def lose_the_lease(house: House) -> None:
-    house.daemon.store.lease = LostLease()  # type: ignore[assignment]
+    house.daemon.store.lease = LostLease()
 
 
 def begin_to_drain(house: House) -> None:
