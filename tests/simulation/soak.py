@@ -61,7 +61,11 @@ def soak(calls: int, days: int) -> list[str]:
     scenario = busy("soak", contacts)
     with TemporaryDirectory(prefix="dialerd-soak-") as folder, silent_logs(), left_to_the_collector():
         return run_virtual(
-            1, lambda clock: _soak(clock, scenario, days, Path(folder)), longest=None, clock_type=SimulatedClock
+            1,
+            lambda clock: _soak(clock, scenario, days, Path(folder)),
+            longest=None,
+            turns=None,
+            clock_type=SimulatedClock,
         )
 
 
@@ -80,6 +84,7 @@ async def _soak(clock: Any, scenario: Scenario, days: int, folder: Path) -> list
             world.sent.clear()
             world.told.clear()
             world.looked_up.clear()
+            world.rung.clear()
             world.late.clear()
             for pbx in world.pbxs.values():
                 pbx.ledger = Ledger(pbx.settings.ledger_size)

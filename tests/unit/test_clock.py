@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialerd.clock import SystemClock, VirtualClock, VirtualLoop, read_id, show_id, stream
-from tests.support.virtual import START, run_virtual
+from tests.support.virtual import START, TooManyTurns, run_virtual
 
 DAY = 86_400.0
 
@@ -95,6 +95,18 @@ def test_virtual_uuids_and_tokens_repeat_with_the_seed() -> None:
 
     assert run_virtual(3, main) == run_virtual(3, main)
     assert run_virtual(3, main) != run_virtual(4, main)
+
+
+def test_who_goes_round_without_end_on_virtual_time_ends_with_the_seed() -> None:
+    """No virtual second passes, so that no timeout ends it."""
+
+    async def main(_: VirtualClock) -> None:
+        while True:  # noqa: ASYNC110 - the very fault
+            await asyncio.sleep(0)  # noqa: TID251
+
+    with pytest.raises(TooManyTurns, match="nobody waits") as caught:
+        run_virtual(5, main, turns=1000)
+    assert caught.value.__notes__[0].startswith("seed 5,")
 
 
 def test_streams_are_apart_from_each_other_and_from_the_clock() -> None:
