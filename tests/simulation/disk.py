@@ -105,6 +105,7 @@ class Disk:
         raw.execute("BEGIN IMMEDIATE")
         try:
             done = work(functools.partial(self._perform, connection))
+            self._step("commit")
             await self._commit(connection, raw.commit)
         except BaseException:
             if self.power:

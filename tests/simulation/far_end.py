@@ -129,13 +129,15 @@ class WatchedDriver(SimulatedDriver):
         late: LateBook,
         *,
         looked_up: defaultdict[str, LookUp],
+        rung: Callable[[str, float, float], None],
         fault: Callable[[str], None],
     ) -> None:
         """Take who listens.
 
         ``on_step``: hears of each step; False: the process is dead. ``told``: hears of each end that was heard;
         ``sent``: of each order that goes out; ``looked_up``: takes what the PBX is asked about ended calls; ``fault``:
-        hears of each law that shows broken at once.
+        hears of each law that shows broken at once; ``rung``: of each call that it heard ring from one moment to the
+        other, with its link up all the while.
         """
         super().__init__(name, pbx, clock, trunks)
         self._on_step = on_step
@@ -143,7 +145,10 @@ class WatchedDriver(SimulatedDriver):
         self._sent = sent
         self._late = late
         self._looked_up = looked_up
+        self._rung = rung
         self._fault = fault
+        self._rings: dict[str, tuple[float, int]] = {}
+        """Since when a call rings, and how much was doubted by then."""
         self._known = False
         """A listing was told that was asked for after its link came up and after the last order in doubt."""
         self._doubts = 0
@@ -161,6 +166,7 @@ class WatchedDriver(SimulatedDriver):
                 return
             if isinstance(event, LinkUp | LinkDown):
                 self._doubt()
+            self._time(event)
             if isinstance(event, Ended) and event.call_id not in self._late.given_up:
                 self._told(event)
             elif isinstance(event, _OF_A_CHANNEL):
@@ -171,20 +177,19 @@ class WatchedDriver(SimulatedDriver):
 
     async def originate(self, order: Originate) -> Accepted | Refused | InDoubt:
         """Send one order and wait for its receipt."""
-        if not self._on_step("send"):
-            await asyncio.get_running_loop().create_future()
+        await self._step("send")
         self._sent(order.call_id)
         if not self._known:
             self._fault(f"{order.call_id} was sent before it was known what lives on its PBX")
         answer = await super().originate(order)
         if isinstance(answer, InDoubt):
             self._doubt()
-        if not self._on_step("receipt"):
-            await asyncio.get_running_loop().create_future()
+        await self._step("receipt")
         return answer
 
     async def live(self) -> tuple[LiveChannel, ...]:
         """List the live channels."""
+        await self._step("live")
         asked_at, doubts = self._clock.mono(), self._doubts
         listed = await super().live()
         self._known = self._known or doubts == self._doubts
@@ -193,16 +198,33 @@ class WatchedDriver(SimulatedDriver):
             self._late.came(channel.call_id, self)
         return listed
 
+    async def _step(self, step: str) -> None:
+        """Take a step, unless the process is dead: nothing comes of it then."""
+        if not self._on_step(step):
+            await asyncio.get_running_loop().create_future()
+
+    def _time(self, event: PbxEvent) -> None:
+        """Note how long a call rings."""
+        now = self._clock.mono()
+        if isinstance(event, Ringing):
+            self._rings[event.call_id] = now, self._doubts
+        elif isinstance(event, Answered | Ended) and event.call_id in self._rings:
+            since, doubts = self._rings.pop(event.call_id)
+            if doubts == self._doubts:
+                self._rung(event.call_id, since, now)
+
     def _doubt(self) -> None:
         self._known, self._doubts = False, self._doubts + 1
 
     async def hangup(self, call_id: str) -> bool:
         """Ask the PBX to hang a call up."""
+        await self._step("hangup")
         self._late.asked_to_end(call_id)
         return await super().hangup(call_id)
 
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
         """What the PBX kept of calls."""
+        await self._step("kept")
         asked = [self._looked_up[call_id] for call_id in call_ids]
         for each in asked:
             each.over = math.inf

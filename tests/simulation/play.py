@@ -7,9 +7,12 @@ import contextlib
 import functools
 import gc
 import hashlib
+import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,15 +21,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SAWarning
 
 from dialerd.core.campaign import FINISHED
-from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus
+from dialerd.core.model import Agent, AgentKind, Campaign, CampaignStatus, ContactStatus
 from dialerd.core.settings import CampaignSettings
 from dialerd.dispatch.errors import Rejected
 from dialerd.dispatch.requests import NewCampaign, Upload
 from dialerd.service import Daemon
 from dialerd.store import agents, campaigns
 from dialerd.store.errors import StoreError
-from dialerd.store.schema import campaign_stats, event
+from dialerd.store.schema import campaign_stats, contact, event, to_micros
 from tests.simulation import books, verdict
+from tests.simulation.case import Case
 from tests.simulation.follower import Follower
 from tests.simulation.scenario import Dice, Limit, List, Place, Scenario, drawn
 from tests.simulation.storm import Change, Running, Storm
@@ -37,7 +41,10 @@ from tests.support.virtual import run_virtual
 
 CALM_SECONDS = 86_400.0
 """By then, every contact's way has ended."""
+RESUMED_SECONDS = 90.0
+"""Once all is well, nobody who is due waits for longer than this while no call is in flight."""
 _LOOK_FIRST, _LOOK_LAST = 10.0, 3600.0
+_LOOK_OFTEN = 10.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +58,9 @@ class Played:
     daemons: int
     virtual_seconds: float
     happened: dict[str, int]
+    """How often each fault came to pass."""
+    missed: set[str]
+    """The faults that did not, of all that may."""
 
     @property
     def digest(self) -> str:
@@ -111,6 +121,7 @@ class Game:
         await self._begin()
         storm = Storm(world, self._scenario, self._campaigns, self._restart)
         await storm.run()
+        watching = world.spawn(self._watch())
         try:
             async with asyncio.timeout(CALM_SECONDS):
                 await self._calm()
@@ -118,6 +129,7 @@ class Game:
         except TimeoutError:
             late = [f"everything_ends: not within {CALM_SECONDS:g} s of calm", *await self._why()]
         world.disarm()  # of a calm that did not end, too
+        watching.cancel()
         self._over = True
         self._stop.set()
         await keeping
@@ -125,13 +137,15 @@ class Game:
             following.cancel()
         judge = functools.partial(self._judge, storm)
         broken, calls, log = apart(judge) if self._judge_apart else judge()
-        return Played(late + broken, log, calls, world.generation, clock.mono(), dict(storm.happened))
+        happened = storm.happened + Counter({f"died at {step}": count for step, count in world.died_at.items()})
+        missed = storm.kinds() - happened.keys()
+        return Played(late + broken, log, calls, world.generation, clock.mono(), dict(happened), missed)
 
     def _judge(self, storm: Storm) -> tuple[list[str], int, str]:
         """What was broken, how many calls there were, and the log."""
         kept = books.read(self._world.folder / "dialerd.db")
         followed = {campaign_id: follower.heard for campaign_id, follower in self._followers.items()}
-        case = verdict.Case(self._world, self._scenario, self._campaigns, storm, kept, followed)
+        case = Case(self._world, self._scenario, self._campaigns, storm, kept, followed)
         log = "" if self._judge_apart else "\n".join([kept.log(), *(f"{entry}" for entry in case.entries)])
         return verdict.broken(case), len(case.entries), log
 
@@ -204,6 +218,35 @@ class Game:
             await follower.reached(lasts[campaign_id] or 0)
         self._world.faults += _left_over(daemon)
 
+    async def _watch(self) -> None:
+        """Where people are due and no call is in flight, somebody is called before long: all slots are free then."""
+        clock, since, sent = self._world.clock, math.inf, 0
+        while True:
+            await clock.sleep(_LOOK_OFTEN)
+            daemon = self._world.answering
+            idle = daemon is not None and not len(daemon.dispatcher.calls) and len(self._world.sent) == sent
+            sent = len(self._world.sent)
+            due = 0
+            if daemon is not None and idle:
+                with contextlib.suppress(Gone, StoreError):
+                    due = await self._world.ask(self._due(daemon))
+            since = min(since, clock.mono()) if due else math.inf
+            if clock.mono() - since > RESUMED_SECONDS:
+                self._world.faults += [f"nobody was called since {since:.0f}, and {due} are due", *await self._why()]
+                return
+
+    async def _due(self, daemon: Daemon) -> int:
+        """How many contacts could be called, for all that their campaigns say."""
+        wall = self._world.clock.wall()
+        async with daemon.store.read() as conn:
+            found = await campaigns.get_many(conn, [each.campaign.id for each in self._campaigns])
+            calling = [
+                each.id for each, _ in found.values() if each.status is CampaignStatus.ACTIVE and _open(each, wall)
+            ]
+            pending = sa.and_(contact.c.campaign_id.in_(calling), contact.c.status == ContactStatus.PENDING.value)
+            due = sa.select(sa.func.count()).where(pending, contact.c.due_at <= to_micros(wall))
+            return (await conn.scalar(due)) or 0
+
     async def _why(self) -> list[str]:
         """What the daemon says of each campaign that goes on: why it dials, or does not, and what is left of it."""
         daemon = self._world.answering
@@ -232,6 +275,11 @@ class Game:
                 over = False
             over = over and each.status in FINISHED
         return over and not waiting and not len(daemon.dispatcher.calls)
+
+
+def _open(campaign: Campaign, wall: datetime) -> bool:
+    opens, closes, at = campaign.settings.opens(), campaign.settings.closes(), wall.time()
+    return opens == closes or (opens <= at < closes if opens < closes else at >= opens or at < closes)
 
 
 def _left_over(daemon: Daemon) -> list[str]:

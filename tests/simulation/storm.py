@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -22,7 +22,12 @@ from tests.simulation.disk import BROKEN, BUSY_SECONDS, FULL, LOCKED
 from tests.simulation.scenario import PBX_OF, Dice, Limit, Scenario
 from tests.simulation.world import Gone, World
 
-STEPS = ("send", "receipt", "event", "BEGIN IMMEDIATE", "BEGIN", "INSERT", "UPDATE", "commit", "durable", "any")
+ANY = "any"
+STEPS = (
+    *("send", "receipt", "event", "hangup", "live", "kept"),
+    *("BEGIN IMMEDIATE", "BEGIN", "INSERT", "UPDATE", "commit", "durable", ANY),
+)
+"""Where a daemon may be told to die: at the steps of its drivers, and at those of its disk."""
 JOURNAL_PAUSE = 1.5
 """Seconds after which a commit that failed is tried again, at the most."""
 LATEST_EVENT = 40.0
@@ -63,6 +68,10 @@ class Running:
     """When it was paused or stopped for sure."""
 
 
+class Nobody(Exception):
+    """There is nobody to whom this could happen now."""
+
+
 class Storm:
     """Lets faults happen until it is over, and then heals the world."""
 
@@ -83,7 +92,8 @@ class Storm:
         """When each PBX told its events late, by half or not at all, without its link being lost."""
         self.disk_trouble: list[Span] = []
         """When commits took long, or failed."""
-        self.happened: defaultdict[str, int] = defaultdict(int)
+        self.happened: Counter[str] = Counter()
+        """How often each fault came to pass."""
         self._faults: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (self._kill, 2),
             (self._kill_at_a_step, 4),
@@ -124,7 +134,6 @@ class Storm:
                 point -= weight
                 if point < 0:
                     break
-            self.happened[fault.__name__.lstrip("_")] += 1
             self._world.spawn(self._guarded(fault))
         # What is under way ends within this, whatever it is.
         await self._clock.sleep(120.0)
@@ -151,8 +160,13 @@ class Storm:
 
     async def _guarded(self, fault: Callable[[], Awaitable[None]]) -> None:
         # Refused, or nobody was there to ask: whether it came to pass, the store tells.
-        with contextlib.suppress(Rejected, StoreError, Gone):
+        with contextlib.suppress(Rejected, StoreError, Gone, Nobody):
             await fault()
+            self.happened[_name_of(fault)] += 1
+
+    def kinds(self) -> set[str]:
+        """The names of all faults that may happen."""
+        return {_name_of(fault) for fault, _ in self._faults} | {f"died at {step}" for step in STEPS if step != ANY}
 
     @contextlib.contextmanager
     def _noted(self, spans: list[Span], after: float = 0.0) -> Iterator[None]:
@@ -326,7 +340,7 @@ class Storm:
     async def _withdraw(self) -> None:
         kept = [number for number, spans in self.promised.items() if spans]
         if not kept:
-            return
+            raise Nobody
         number = self._dice.one(kept)
         daemon, _, _ = self._anybody()
         running = next(each for each in self._campaigns if number in each.numbers)
@@ -360,6 +374,7 @@ class Storm:
                     await self._list(daemon, live.call.tenant, live.call.phone_number)
                     return
             await self._clock.sleep(self._dice.between(0.0, 0.02))
+        raise Nobody
 
     async def _list(self, daemon: Daemon, tenant: str, number: str) -> None:
         await self._world.ask(daemon.api.exclusions.add(daemon.api.tenants[tenant], number, None))
@@ -368,7 +383,7 @@ class Storm:
     async def _include(self) -> None:
         listed = [number for number, spans in self.listed.items() if spans]
         if not listed:
-            return
+            raise Nobody
         number = self._dice.one(listed)
         daemon, _, _ = self._anybody()
         running = next(each for each in self._campaigns if number in each.numbers)
@@ -397,8 +412,9 @@ class Storm:
         daemon, running, tenant = self._anybody()
         number = self._dice.one(running.numbers)
         found = await self._world.ask(self._contact(daemon, running, number))
-        if found is not None:
-            await self._world.ask(daemon.control.cancel_contact(tenant.id, running.campaign.id, found))
+        if found is None:
+            raise Nobody
+        await self._world.ask(daemon.control.cancel_contact(tenant.id, running.campaign.id, found))
 
     @staticmethod
     async def _contact(daemon: Daemon, running: Running, number: str) -> int | None:
@@ -414,3 +430,7 @@ class Storm:
         running.numbers.extend(fresh)
         upload = Upload("items", items=tuple({"phone": number} for number in fresh))
         await self._world.ask(daemon.control.add_contacts(tenant, running.campaign.id, upload))
+
+
+def _name_of(fault: Callable[[], Awaitable[None]]) -> str:
+    return fault.__name__.lstrip("_")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,12 +71,16 @@ class World:
     """Counts the daemons."""
     killed: dict[int, float] = field(default_factory=dict)
     """Those that died, and when (monotonic)."""
+    died_at: Counter[str] = field(default_factory=Counter)
+    """The steps at which one died."""
     unwritten: set[int] = field(default_factory=set)
     """Those that stopped in order while the store failed, and could not write all that they had heard."""
     told: dict[str, Told] = field(default_factory=dict)
     """The first end that any daemon heard of each call."""
     looked_up: defaultdict[str, LookUp] = field(default_factory=lambda: defaultdict(LookUp))
     """What the PBXs were asked of each call that had ended."""
+    rung: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """From when until when each call rang that one daemon heard all the while."""
     sent: dict[str, Moment] = field(default_factory=dict)
     """When each order went out, by both clocks: from then on nobody can take it back."""
     faults: list[str] = field(default_factory=list)
@@ -191,7 +195,7 @@ class World:
             driver.drop()
 
     def die_at(self, step: str, count: int) -> None:
-        """Let the daemon die at the n-th such step from now: send, receipt, event, or a step at the disk."""
+        """Let the daemon die at the n-th such step from now: of a driver, or at the disk."""
         self._fuse = (step, count)
 
     def disarm(self) -> None:
@@ -232,6 +236,9 @@ class World:
                 self.faults.append(f"{call_id} was sent twice")
             self.sent[call_id] = self.clock.now()
 
+        def rung(call_id: str, since: float, until: float) -> None:
+            self.rung[call_id] = since, until
+
         return WatchedDriver(
             name,
             self.pbxs[name],
@@ -239,6 +246,7 @@ class World:
             trunks,
             *(self._step, told, sent, self.late),
             looked_up=self.looked_up,
+            rung=rung,
             fault=self.faults.append,
         )
 
@@ -247,6 +255,7 @@ class World:
         if self._fuse is not None and self._fuse[0] in (step, "any"):
             self._fuse = (self._fuse[0], self._fuse[1] - 1)
             if self._fuse[1] <= 0:
+                self.died_at[step] += 1
                 self.die()
         return not self._dead.is_set()
 
