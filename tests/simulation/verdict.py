@@ -218,12 +218,21 @@ def no_call_outside_the_window(case: Case) -> Iterator[str]:
 
 
 def nobody_is_tried_again_too_early(case: Case) -> Iterator[str]:
-    """A retry comes no sooner than its rule says, by the wall clock, but for promises and by fault of a trunk."""
+    """A retry comes no sooner than its rule says, by the wall clock, but for promises and by fault of a trunk.
+
+    The clock may go back once it was planned.
+    """
     settings = {each.campaign.id: each.campaign.settings for each in case.campaigns}
-    went = {call["id"]: wall for call, _, wall in case.sent()}
+    jumped = _jumped(case)
+    went = {
+        call["id"]: wall
+        for call, mono, wall in case.sent()
+        if call["phone_number"] not in case.storm.promised
+        and not any(jump <= mono < jump + SETTLING_SECONDS for jump in jumped)
+    }
     for calls in case.books.calls_of_contacts().values():
         for early, late in itertools.pairwise(calls):
-            if early["fault"] == "trunk" or late["id"] not in went or case.storm.promised.get(early["phone_number"]):
+            if early["fault"] == "trunk" or late["id"] not in went:
                 continue
             rule = settings[early["campaign_id"]].rule_for(Outcome(early["outcome"]))
             due = from_micros(early["ended_at"]) + timedelta(seconds=0.0 if rule is None else rule.delay_seconds)
