@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dialerd.clock import SystemClock
 from tests.lab.lab import DIALERD, Lab
 
 TENANT = "lab"
@@ -21,6 +22,7 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 _LONGEST_LINE = 1 << 20
 _LINES_SHOWN = 300
+_clock = SystemClock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class Daemon:
         self._lines: list[str] = []
         self.log: list[dict[str, Any]] = []
         """What the daemon logged, over all its lives."""
+        self.launched: list[float] = []
+        """When (seconds since the epoch) each of its processes was started."""
         self.up = asyncio.Event()
         """Set while the API takes requests."""
         self.port = 0
@@ -172,6 +176,7 @@ class Daemon:
         """Start the process, and wait for nothing."""
         config = self._folder / "dialerd.toml"
         config.write_text(self._write(self._store, self.port))
+        self.launched.append(_clock.wall().timestamp())
         self._process = await asyncio.create_subprocess_exec(
             *(_command(), "serve", "--config", str(config)),
             cwd=self._folder,

@@ -10,7 +10,7 @@ import asyncio
 import math
 import os
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,28 @@ from tests.lab.lab import Lab
 from tests.lab.ledger import Ledger
 from tests.support.effort import STORM
 
-SLOTS = 30
-RATE = 20
+SLOTS = 10
+RATE = 12
+"""Limits that a campaign of such calls meets both: it would have more than ten at once at twelve a second."""
 BACK_SECONDS = 3.0
 """Within which the daemon is to dial again after a start (issue 5)."""
+START_SECONDS = 3.0
+"""Within which the process itself is ready to begin, where a core is free for it: Python reads its modules in it."""
+RESUMED_SECONDS = {"killed": BACK_SECONDS, "restarted": 10.0, "cut": 5.0, "silent": 10.0}
+"""Within which it is to dial again once what a storm struck is well again."""
 BEHAVIOURS = ("01", "01", "01", "10", "01", "01", "11", "01")
 """Answers and hangs up after a second; busy; not known. Nothing outlives a restarted PBX for long at the far end."""
 STORMY = ("interrupted", "failed", "unreachable", "congestion")
 DEADLINE = 120.0
 _clock = SystemClock()
+
+
+@dataclass(frozen=True, slots=True)
+class Struck:
+    """When (seconds since the epoch) something was struck, and when nothing kept the daemon from dialing any more."""
+
+    at: float
+    well: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +63,50 @@ class Scene:
         await _clock.sleep(least + (most - least) * self.chance())
 
 
-Strike = Callable[[Scene], Awaitable[None]]
+Strike = Callable[[Scene], Awaitable[float]]
+"""Strikes, and waits until the daemon has seen it through; returns when what was struck was well again."""
 
 
-async def _kill(scene: Scene) -> None:
+def _now() -> float:
+    return _clock.wall().timestamp()
+
+
+async def _kill(scene: Scene) -> float:
     daemon = scene.home.daemon
     await daemon.kill()
+    mark = len(daemon.log)
     await daemon.start()
+    return seconds((await daemon.logged("ready", after=mark))["timestamp"])
 
 
-async def _restart_pbx(scene: Scene) -> None:
+async def _restart_pbx(scene: Scene) -> float:
     daemon = scene.home.daemon
     mark = len(daemon.log)
     await asyncio.to_thread(scene.home.lab.restart_asterisk)
+    well = _now()
     await daemon.logged("pbx_known", after=mark, seconds=60)
+    return well
 
 
-async def _cut(scene: Scene) -> None:
+async def _cut(scene: Scene) -> float:
     daemon = scene.home.daemon
     mark = len(daemon.log)
     scene.proxy.cut_inside_message()
     await daemon.logged("pbx_down", after=mark)
     scene.proxy.restore()
+    well = _now()
     await daemon.logged("pbx_known", after=mark)
+    return well
 
 
-async def _silence(scene: Scene) -> None:
+async def _silence(scene: Scene) -> float:
     scene.proxy.hold()
     await _clock.sleep(20)
     mark = len(scene.home.daemon.log)
     scene.proxy.resume()
+    well = _now()
     await scene.home.daemon.logged("pbx_known", after=mark)
+    return well
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +120,7 @@ class Storm:
 
 
 STORMS = {
-    "killed": Storm(_kill, 20, (0.2, 1.5), 241),
+    "killed": Storm(_kill, 20, (0.2, 4.0), 241),
     "restarted": Storm(_restart_pbx, 5, (1.0, 3.0), 242),
     "cut": Storm(_cut, 20, (0.2, 1.0), 243),
     "silent": Storm(_silence, 1, (3.0, 5.0), 244),
@@ -123,27 +149,33 @@ async def test_a_campaign_comes_through_a_storm(lab: Lab, tmp_path: Path, stock:
         )
         async with home.api.follow(campaign_id) as follower:
             await home.api.step(campaign_id, "start")
-            scene = Scene(home, proxy, stream(storm.area))
+            scene, strikes = Scene(home, proxy, stream(storm.area)), []
             for _ in range(max(1, round(storm.strikes * STORM))):
                 await follower.until(lambda: follower.count("originated") > 0, DEADLINE, "it dials")
                 await scene.wait(*storm.pause)
-                await storm.strike(scene)
+                struck = _now()
+                strikes.append(Struck(struck, await storm.strike(scene)))
             await follower.finished(DEADLINE)
             contacts = await home.api.contacts(campaign_id)
             check_told(follower.told, contacts)
         calls = await home.api.calls(campaign_id)
-        starts = _moments(home, "ready")
-        sends = _moments(home, "call_sent")
+        sends, launched = _moments(home, "call_sent"), home.daemon.launched
     assert {contact["status"] for contact in contacts} <= {"completed", "failed"}
     check_one_at_a_time(calls)
     ledger = _ledger(lab, rows)
-    print(_figures(lab, name, count, calls, ledger, sends, starts[1:]))
+    back = _returns(strikes, ledger, RESUMED_SECONDS[name])
+    launches = [Struck(struck.at, at) for struck, at in zip(strikes, launched[1:], strict=False)]
+    since_launch = _returns(launches, ledger, BACK_SECONDS + START_SECONDS)
+    print(_figures(lab, name, count, calls, ledger, sends, back, since_launch))
     _check_attempts(calls, ledger)
-    assert ledger.most_up_at_once() <= SLOTS
+    assert ledger.most_up_at_once() == SLOTS, "the limit is reached, and never exceeded"
     assert shortest(sends, RATE) >= 1.0, "the daemon's own sends"
     assert ledger.shortest_gap(RATE) >= 1.0
-    if name == "killed":
-        _check_returns(starts[1:], ledger)
+    assert len(back) >= len(strikes) / 3, "the others were struck again too soon to tell"
+    assert max(back) <= RESUMED_SECONDS[name]
+    if name == "killed" and os.getloadavg()[0] <= (os.cpu_count() or 1):
+        # Where others have the cores, to read its modules alone takes Python ten seconds (measured, at a load of 12).
+        assert max(since_launch) <= BACK_SECONDS + START_SECONDS
 
 
 def _ledger(lab: Lab, rows: Sequence[Json]) -> Ledger:
@@ -178,11 +210,11 @@ def _figures(
     calls: Sequence[Json],
     ledger: Ledger,
     sends: Sequence[float],
-    starts: Sequence[float],
+    back: Sequence[float],
+    since_launch: Sequence[float],
 ) -> str:
     """A line for docs/storms.md."""
     outcomes = Counter(call["outcome"] for call in calls if call["status"] != "not_sent")
-    back = [seconds for _, seconds in _returns(starts, ledger)]
     told = {
         "storm": name,
         "asterisk": lab.version,
@@ -193,23 +225,24 @@ def _figures(
         "outcomes": dict(outcomes),
         "most at once": ledger.most_up_at_once(),
         f"send to {RATE}th after it (s)": f"{shortest(sends, RATE):.3f} sent, {ledger.shortest_gap(RATE):.3f} received",
-        "back after a start (s)": f"{max(back):.2f}" if back else "-",
+        "dials again (s)": f"{max(back, default=math.nan):.2f} at the latest, {len(back)} times",
+        "from its process's start (s)": f"{max(since_launch):.2f}" if since_launch else "-",
         "load": f"{os.getloadavg()[0]:.1f}",
     }
     return ", ".join(f"{key}: {value}" for key, value in told.items())
 
 
-def _returns(starts: Sequence[float], ledger: Ledger) -> Iterator[tuple[int, float]]:
-    """How long after each start that still found work the next call reached the far end (seconds)."""
-    invited = [call.invited_at for call in ledger]
-    for index, start in enumerate(starts):
-        until = starts[index + 1] if index + 1 < len(starts) else math.inf
-        following = [moment for moment in invited if start <= moment < until]
-        if following:
-            yield index, following[0] - start
+def _returns(strikes: Sequence[Struck], ledger: Ledger, within: float) -> list[float]:
+    """How long after each strike, once all was well, the next call reached the far end (seconds).
 
-
-def _check_returns(starts: Sequence[float], ledger: Ledger) -> None:
-    """After each start that still found work, the next call reached the far end in time."""
-    for index, back in _returns(starts, ledger):
-        assert back <= BACK_SECONDS, f"start {index} dialled after {back:.2f} s"
+    Left out are those behind which no work was left, and those that were followed by another one so soon that the
+    daemon had less than its time.
+    """
+    invited = sorted(call.invited_at for call in ledger)
+    back = []
+    for index, struck in enumerate(strikes):
+        until = strikes[index + 1].at if index + 1 < len(strikes) else math.inf
+        following = [moment for moment in invited if moment >= struck.well]
+        if following and (following[0] < until or until - struck.well > within):
+            back.append(following[0] - struck.well)
+    return back
