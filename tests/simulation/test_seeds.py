@@ -82,7 +82,7 @@ async def unlooked(recoveries: Recoveries, live: LiveCall, ended: Ended) -> None
 # What a storm meets too seldom to be caught within a minute has tests of its own in test_last_moment.py.
 SABOTAGE = {
     "rates at the wire": ("no_limit_is_exceeded", 2, Rate, "lawful", lambda _self: -math.inf),
-    "hours at the wire": ("no_call_outside_the_window", 7, dispatcher, "closed_hours", lambda *_: None),
+    "hours at the wire": ("no_call_outside_the_window", 55, dispatcher, "closed_hours", lambda *_: None),
     "pauses at the wire": ("a_paused_campaign_is_silent", 4, dispatcher.Dispatcher, "_objection", lambda *_: None),
     "the second listing": ("no_limit_is_exceeded", 8, recovery, "SECOND_LOOK", -1.0),
     "rates of the process before": ("no_limit_is_exceeded", 10, Book, "unknown_before", lambda *_: None),
