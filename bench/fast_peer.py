@@ -182,7 +182,8 @@ class _Connection(asyncio.Protocol):
         for channel in self._far_end.channels.values():
             row = channel.text.format(event="CoreShowChannel", state=6, word="Up")
             self._say(f"{row}ActionID: {action}\r\nDuration: 00:00:01\r\n\r\n".encode())
-        self._say(f"Event: CoreShowChannelsComplete\r\nActionID: {action}\r\nEventList: Complete\r\n\r\n".encode())
+        end = f"EventList: Complete\r\nListItems: {len(self._far_end.channels)}"
+        self._say(f"Event: CoreShowChannelsComplete\r\nActionID: {action}\r\n{end}\r\n\r\n".encode())
 
     def _answer(self, fields: dict[str, str], word: str, *more: str) -> None:
         self._say("\r\n".join([f"Response: {word}", f"ActionID: {fields.get('ActionID', '')}", *more, "", ""]).encode())

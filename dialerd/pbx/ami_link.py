@@ -82,7 +82,7 @@ class AmiAction(Action):  # type: ignore[misc]
                 self.future.set_exception(LinkLost(f"fault in the driver: {type(error).__name__}"))
                 raise
             return
-        elif end == "cancelled" or (message.event in _WHOLE and message.get("listitems") != str(self._rows)):
+        elif end == "cancelled" or (message.event in _WHOLE and message.get("listitems") not in ("", str(self._rows))):
             self.future.set_exception(LinkLost(f"Asterisk cut {message.phrase('event')} short"))
             return
         self.future.set_result(self._answer)

