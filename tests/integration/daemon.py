@@ -53,13 +53,14 @@ def configuration(
     ami: tuple[str, int] | None,
     limits: Mapping[str, TrunkLimits],
     setup_seconds: float,
+    guard_ms: int,
 ) -> str:
     """Write the daemon's configuration for a lab, with the AMI user of asterisk-conf/ and its least rights."""
     host, ami_port = ami or (lab.host, lab.ports.ami)
     tables: dict[str, dict[str, Any]] = {
         "server": {"listen": f"127.0.0.1:{port}"},
         "store": {"url": f"sqlite:///{store}"},
-        "dispatch": {"setup_seconds": setup_seconds, "drain_seconds": 0.0},
+        "dispatch": {"setup_seconds": setup_seconds, "drain_seconds": 0.0, "cps_guard_ms": guard_ms},
         "logging": {"level": "debug", "full_numbers": True},
         "pbx.main": {
             "driver": "asterisk",

@@ -45,6 +45,7 @@ async def house(
     *,
     ami: tuple[str, int] | None = None,
     limits: Mapping[str, TrunkLimits] | None = None,
+    guard_ms: int = 60,
     setup_seconds: float = 5.0,
     faults: frozenset[str] = frozenset(),
 ) -> AsyncIterator[House]:
@@ -57,7 +58,7 @@ async def house(
         folder,
         stock,
         lambda store, port: configuration(
-            lab, store, port=port, ami=ami, limits=limits or {}, setup_seconds=setup_seconds
+            lab, store, port=port, ami=ami, limits=limits or {}, setup_seconds=setup_seconds, guard_ms=guard_ms
         ),
     )
     try:

@@ -81,12 +81,12 @@ async def test_a_second_signal_leaves_the_calls_to_the_pbx(tmp_path: Path, stock
         assert await daemon.ended(DEADLINE) == 0
 
 
-async def test_an_upload_under_way_is_refused_and_leaves_nothing_behind(
-    tmp_path: Path, stock: Stock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spools = tmp_path / "spools"
-    spools.mkdir()
-    monkeypatch.setenv("TMPDIR", str(spools))
+def uploads(folder: Path, files: str = "") -> list[Path]:
+    """The folder beside the store where uploads are kept while they are read, or the files in it."""
+    return list(folder.glob(f"*-uploads{files}"))
+
+
+async def test_an_upload_under_way_is_refused_and_leaves_nothing_behind(tmp_path: Path, stock: Stock) -> None:
     async with simulated(tmp_path, stock) as (daemon, api):
         campaign_id = await api.campaign(await api.agent("answered"), [{"phone_number": "+12022000000"}])
 
@@ -102,12 +102,12 @@ async def test_an_upload_under_way_is_refused_and_leaves_nothing_behind(
 
         uploading = asyncio.create_task(upload())
         async with asyncio.timeout(DEADLINE):
-            while not list(spools.iterdir()):
+            while not uploads(tmp_path, "/*"):
                 await _clock.sleep(0.05)
         assert await daemon.stop() == 0
         # It was answered, not cut off when the grace was over.
         assert await uploading == (500, "the daemon is stopping; the request changed nothing")
-        assert list(spools.iterdir()) == []
+        assert uploads(tmp_path) == []
         await daemon.start()
         assert len(await api.contacts(campaign_id)) == 1
 

@@ -26,9 +26,12 @@ from tests.lab.lab import Lab
 from tests.lab.ledger import Ledger
 from tests.support.effort import STORM
 
-SLOTS = 10
+SLOTS = 8
 RATE = 12
-"""Limits that a campaign of such calls meets both: it would have more than ten at once at twelve a second."""
+"""Limits that a campaign of such calls meets both: it would have more than eight at once at twelve a second."""
+GUARD_MS = 60 if STORM == 1.0 else 200
+"""What is sent at its distance arrives at it, by the default where the cores are ours. Beside other tests Asterisk
+itself waits for a core, by up to a tenth of a second."""
 BACK_SECONDS = 3.0
 """Within which the daemon is to dial again after a start (issue 5)."""
 START_SECONDS = 3.0
@@ -136,7 +139,9 @@ async def test_a_campaign_comes_through_a_storm(lab: Lab, tmp_path: Path, stock:
     limits = {"trunk": TrunkLimits(SLOTS, RATE)}
     async with (
         Proxy(lab.host, lab.ports.ami) as proxy,
-        house(lab, tmp_path, stock, ami=(proxy.host, proxy.port), limits=limits, faults=frozenset()) as home,
+        house(
+            lab, tmp_path, stock, ami=(proxy.host, proxy.port), limits=limits, guard_ms=GUARD_MS, faults=frozenset()
+        ) as home,
     ):
         campaign_id = await home.api.campaign(
             await home.api.agent("hold"),

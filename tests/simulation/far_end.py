@@ -218,8 +218,8 @@ class WatchedDriver(SimulatedDriver):
 
     async def hangup(self, call_id: str) -> bool:
         """Ask the PBX to hang a call up."""
+        self._late.asked_to_end(call_id)  # also where it dies of it
         await self._step("hangup")
-        self._late.asked_to_end(call_id)
         return await super().hangup(call_id)
 
     async def kept(self, call_ids: Collection[str]) -> Mapping[str, Kept]:
