@@ -26,7 +26,7 @@ from dialerd.telemetry.metrics import Metrics
 
 log = structlog.get_logger(__name__)
 
-SECOND_LOOK = 2.0
+SECOND_LOOK = 1.0
 """Seconds between the two listings that prove a call gone."""
 ROUTINE = 60.0
 """Seconds between two listings when nothing seems wrong."""
@@ -246,7 +246,7 @@ class Recovery:
             elif live.sent_at is None:
                 continue  # its order has not gone out, and waits for its rate, say: no listing can show it
             elif asked_at - live.sent_at < LISTING_LAG and not _was_there(live):
-                self._ask_in(LISTING_LAG)
+                self._ask_in(live.sent_at + LISTING_LAG - self._clock.mono())
             else:
                 self._judge(live, asked_at)
         if not self._known and self._doubted <= asked_at:
